@@ -1,0 +1,32 @@
+"""Writes the lock files from pyproject.toml: every version pinned, every file hashed, no index named."""
+
+import subprocess
+import sys
+
+LOCKS = {
+    "requirements/dev.lock": ["--extra", "dev"],
+    "requirements/server.lock": ["--extra", "server", "--constraint", "requirements/dev.lock"],
+    "agent/common/requirements-agent.txt": ["--constraint", "requirements/dev.lock"],
+}
+OPTIONS = [
+    "--universal",
+    "--generate-hashes",
+    "--no-emit-index-url",
+    "--no-emit-find-links",
+    "--python-version",
+    "3.11",
+]
+
+
+def main() -> int:
+    """Compile each lock with uv; returns the first exit code that is not 0."""
+    for path, extra in LOCKS.items():
+        argv = ["uv", "pip", "compile", "pyproject.toml", "--quiet", "--no-header", *OPTIONS, *extra, "-o", path]
+        code = subprocess.run(argv, check=False).returncode  # noqa: S603 - our own argv
+        if code != 0:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
