@@ -1,0 +1,68 @@
+"""The command line: `reco3 server | agent | demo`.
+
+It starts what it names and turns expected failures into one line and exit code 2; it decides nothing.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+USAGE = """usage: reco3 COMMAND
+
+  server             serve the dashboard and the agents' API (settings: docs/settings.md)
+  agent CONFIG       watch this PC as its config file says (reco3 agent --help)
+  demo               server, agent and a small service on this machine, to try everything
+  version            print the version
+"""
+BAD_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    match name:
+        case "server":
+            return _server(arguments[1:])
+        case "agent":
+            from reco3.agent.agent import main as run_agent
+
+            return run_agent(arguments[1:])
+        case "demo":
+            from reco3.demo.stage import main as run_demo
+
+            return run_demo(arguments[1:])
+        case "version" | "--version":
+            from reco3 import __version__
+
+            print(__version__)
+            return 0
+        case "help" | "-h" | "--help":
+            print(USAGE, end="")
+            return 0
+    print(f"reco3: there is no command {ascii(name)[:60]}\n\n{USAGE}", end="", file=sys.stderr)
+    return BAD_USAGE
+
+
+def _server(arguments: Sequence[str]) -> int:
+    if arguments:
+        print("reco3 server takes no arguments; its settings are environment variables (docs/settings.md).")
+        return BAD_USAGE if arguments[0] not in ("-h", "--help") else 0
+    import logging
+
+    from reco3.server.domain.errors import StartRefused
+    from reco3.server.wiring import run_server
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        run_server(os.environ)
+    except StartRefused as err:
+        print(f"reco3: {err.message}", file=sys.stderr)
+        return BAD_USAGE
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

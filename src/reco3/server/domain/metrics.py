@@ -1,0 +1,61 @@
+"""Samples: the few numbers of a heartbeat that are kept as history."""
+
+import math
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from reco3.protocol.limits import MAX_PROCESSES
+from reco3.protocol.messages import Metrics
+from reco3.server.domain.errors import BadInput
+
+MAX_TEXT_CHARS = 256
+MAX_INTEGER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One point of a PC's history: percentages 0 to 100, network totals in bytes since boot."""
+
+    agent_id: str
+    ts: datetime
+    cpu_percent: float | None
+    mem_percent: float | None
+    disk_percent: float | None
+    net_bytes_sent: int | None
+    net_bytes_recv: int | None
+
+
+def check_metrics(metrics: Metrics) -> None:
+    """Refuse numbers that no PC can have and texts that no name needs.
+
+    Raises:
+        BadInput: names the first offending field.
+    """
+    for field in fields(metrics):
+        _check_value(f"metrics.{field.name}", getattr(metrics, field.name))
+    if len(metrics.processes) > MAX_PROCESSES:
+        raise BadInput("metrics.processes", f"expected at most {MAX_PROCESSES} entries, got {len(metrics.processes)}")
+
+
+def sample_of(agent_id: str, metrics: Metrics, ts: datetime) -> Sample:
+    """The history point of one heartbeat."""
+    return Sample(
+        agent_id=agent_id,
+        ts=ts,
+        cpu_percent=metrics.cpu_percent,
+        mem_percent=metrics.mem_percent,
+        disk_percent=metrics.disk_percent,
+        net_bytes_sent=metrics.net_bytes_sent,
+        net_bytes_recv=metrics.net_bytes_recv,
+    )
+
+
+def _check_value(field: str, value: object) -> None:
+    if isinstance(value, bool):
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadInput(field, "expected a finite number")
+    if isinstance(value, int | float) and not 0 <= value <= MAX_INTEGER:
+        raise BadInput(field, f"expected a number from 0 to {MAX_INTEGER}, got {value}")
+    if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
+        raise BadInput(field, f"expected at most {MAX_TEXT_CHARS} characters, got {len(value)}")

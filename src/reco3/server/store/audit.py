@@ -1,0 +1,59 @@
+"""The append-only `audit_log` table: rows are added and read, nothing else."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from reco3.server.domain.audit import AuditEvent, RecordedEvent, Stream
+from reco3.server.store.tables import audit_log
+
+
+class AuditTable:
+    """Appends and reads audit rows inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, events: Sequence[AuditEvent]) -> None:
+        """Append rows."""
+        if events:
+            self._connection.execute(insert(audit_log), [_row(event) for event in events])
+
+    def newest(
+        self, *, event_type: str | None, actor: str | None, before_id: int | None, limit: int
+    ) -> list[RecordedEvent]:
+        """Rows before a row number, newest first."""
+        query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
+        if event_type is not None:
+            query = query.where(audit_log.c.event_type == event_type)
+        if actor is not None:
+            query = query.where(audit_log.c.actor == actor)
+        if before_id is not None:
+            query = query.where(audit_log.c.id < before_id)
+        return [RecordedEvent(row.id, _event(row)) for row in self._connection.execute(query)]
+
+
+def _row(event: AuditEvent) -> dict[str, object]:
+    return {
+        "ts": event.ts,
+        "actor": event.actor,
+        "event_type": event.event_type,
+        "ref_id": event.ref_id,
+        "agent_id": event.agent_id,
+        "payload_json": json.dumps(event.payload),
+        "stream": event.stream.value,
+    }
+
+
+def _event(row: Row[Any]) -> AuditEvent:
+    return AuditEvent(
+        ts=row.ts,
+        actor=row.actor,
+        event_type=row.event_type,
+        ref_id=row.ref_id,
+        agent_id=row.agent_id,
+        payload=json.loads(row.payload_json),
+        stream=Stream(row.stream),
+    )

@@ -1,0 +1,163 @@
+"""Opens the database, brings it to the schema of this code, and runs reads and writes.
+
+SQLite: one write connection on the writer's thread, WAL, `synchronous=FULL`; readers never write nor checkpoint,
+which avoids the WAL race of SQLite before 3.51.3 (https://sqlite.org/wal.html#walresetbug).
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
+
+from reco3.server.domain.errors import Busy, StartRefused
+from reco3.server.store.migrating import migrate
+from reco3.server.store.transaction import TableTransaction
+from reco3.server.store.writer import Writer
+
+READER_THREADS = 4
+BUSY_TIMEOUT_S = 10
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+log = logging.getLogger(__name__)
+
+
+class Database:
+    """The store over SQLite or PostgreSQL."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._is_sqlite = url.get_backend_name() == "sqlite"
+        self._write_engine = self._engine(is_reader=False)
+        self._read_engine = self._engine(is_reader=True)
+        self._writer = Writer(self._write_engine)
+        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reco3-reader")
+
+    def open(self) -> None:
+        """Create the file where needed and migrate to this code's schema.
+
+        Raises:
+            StartRefused: not writable, unreachable, or of a newer version than this code.
+        """
+        try:
+            if self._is_sqlite:
+                _make_file(Path(str(self._url.database)))
+            migrate(self._write_engine)
+        except (SQLAlchemyError, OSError) as err:
+            cause = str(getattr(err, "orig", None) or err).splitlines()[0]
+            raise StartRefused(f"The database {self.name} cannot be opened for writing: {cause}.") from err
+
+    @property
+    def name(self) -> str:
+        """The database's address without its password."""
+        return str(self._url.database) if self._is_sqlite else self._url.render_as_string(hide_password=True)
+
+    def start(self) -> None:
+        """Begin to accept writes; call it on the event loop that will await them."""
+        self._writer.start(asyncio.get_running_loop())
+
+    async def write(self, work: Callable[[TableTransaction], ResultT]) -> ResultT:
+        """Run one piece of work in a durable transaction, together with what waits beside it."""
+        result: ResultT = await self._writer.submit(lambda tx, _: [work(tx)], None)
+        return result
+
+    async def write_grouped(
+        self, work: Callable[[TableTransaction, Sequence[ItemT]], Sequence[ResultT]], item: ItemT
+    ) -> ResultT:
+        """Hand one item to work that takes many at once."""
+        result: ResultT = await self._writer.submit(work, item)
+        return result
+
+    async def read(self, query: Callable[[TableTransaction], ResultT]) -> ResultT:
+        """Run a query on a connection that cannot write.
+
+        Raises:
+            Busy: the database cannot be reached.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._query, query)
+
+    def close(self) -> None:
+        """Write what was accepted and let go of every connection."""
+        self._writer.close()
+        self._readers.shutdown()
+        self._read_engine.dispose()
+        self._write_engine.dispose()
+
+    def _query(self, query: Callable[[TableTransaction], ResultT]) -> ResultT:
+        try:
+            with self._read_engine.connect() as connection:
+                return query(TableTransaction(connection))
+        except (OperationalError, InterfaceError) as err:
+            log.exception("read_failed")
+            raise Busy("The database cannot be read now. Send this again in a moment.", retry_after_s=5) from err
+
+    def _engine(self, *, is_reader: bool) -> Engine:
+        if not self._is_sqlite:
+            size = READER_THREADS if is_reader else 1
+            options = {"options": "-c default_transaction_read_only=on"} if is_reader else {}
+            return create_engine(self._url, pool_size=size, pool_pre_ping=True, connect_args=options)
+        settings: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None}
+        engine = create_engine(
+            self._url, pool_size=READER_THREADS if is_reader else 1, max_overflow=0, connect_args=settings
+        )
+        event.listen(engine, "connect", _prepare_reader if is_reader else _prepare_writer)
+        event.listen(engine, "begin", _begin_read if is_reader else _begin_write)
+        return engine
+
+
+def _make_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    with path.open("r+b"):
+        pass
+
+
+def _prepare_writer(connection: sqlite3.Connection, _record: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=4000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_reader(connection: sqlite3.Connection, _record: object) -> None:
+    for pragma in ("query_only=ON", "wal_autocheckpoint=0", "mmap_size=268435456"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_write(connection: Connection) -> None:
+    # A deferred BEGIN takes the write lock too late and fails instead of waiting.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_read(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def database_url(*, database_url: str | None, db_path: Path) -> URL:
+    """The address of the database that the settings name.
+
+    Raises:
+        StartRefused: the URL is not one of SQLAlchemy's or not of PostgreSQL.
+    """
+    if database_url is None:
+        return URL.create("sqlite", database=str(db_path))
+    try:
+        url = make_url(database_url)
+    except (ArgumentError, ValueError) as err:
+        raise StartRefused(
+            "RECO3_DATABASE_URL: expected postgresql://user:password@host/name, got something that is no URL."
+        ) from err
+    if url.get_backend_name() != "postgresql":
+        raise StartRefused(f"RECO3_DATABASE_URL: expected postgresql://…, got {url.get_backend_name()}://….")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def has_wal_race(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
+    """Whether this SQLite can corrupt a WAL that several connections write (one writer avoids it)."""
+    return version < (3, 51, 3) and version not in {(3, 50, 7), (3, 44, 6)}

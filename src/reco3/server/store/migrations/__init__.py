@@ -1,0 +1,1 @@
+"""The history of the schema; each step is applied once, at start."""

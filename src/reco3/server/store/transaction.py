@@ -1,0 +1,61 @@
+"""Every table inside one transaction: the store's side of the `Transaction` port."""
+
+from functools import cached_property
+
+from sqlalchemy import Connection
+
+from reco3.server.store.agent_keys import AgentKeyTable
+from reco3.server.store.agents import AgentTable
+from reco3.server.store.audit import AuditTable
+from reco3.server.store.commands import CommandTable
+from reco3.server.store.incidents import IncidentTable
+from reco3.server.store.logs import LogTable
+from reco3.server.store.operators import OperatorTable
+from reco3.server.store.samples import SampleTable
+
+
+class TableTransaction:
+    """The tables over one open connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @cached_property
+    def agents(self) -> AgentTable:
+        """The `agent_status` table."""
+        return AgentTable(self._connection)
+
+    @cached_property
+    def samples(self) -> SampleTable:
+        """The `metric_samples` table."""
+        return SampleTable(self._connection)
+
+    @cached_property
+    def logs(self) -> LogTable:
+        """The `agent_logs` table."""
+        return LogTable(self._connection)
+
+    @cached_property
+    def commands(self) -> CommandTable:
+        """The `agent_commands` and `approvals` tables."""
+        return CommandTable(self._connection)
+
+    @cached_property
+    def incidents(self) -> IncidentTable:
+        """The `incidents` table."""
+        return IncidentTable(self._connection)
+
+    @cached_property
+    def audit(self) -> AuditTable:
+        """The `audit_log` table."""
+        return AuditTable(self._connection)
+
+    @cached_property
+    def keys(self) -> AgentKeyTable:
+        """The `agent_keys` table."""
+        return AgentKeyTable(self._connection)
+
+    @cached_property
+    def operators(self) -> OperatorTable:
+        """The `operators` and `sessions` tables."""
+        return OperatorTable(self._connection)

@@ -1,0 +1,162 @@
+"""The grouped-commit writer: one thread, one write connection, one transaction for all that waits.
+
+While one transaction is being committed the next batch gathers; a write is answered when its batch is durable.
+There is no timer and no loss window; the writer refuses what it cannot hold instead of forgetting it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from reco3.server.domain.errors import Busy, Reco3Error
+from reco3.server.store.transaction import TableTransaction
+
+MAX_WAITING = 50_000
+MAX_BATCH = 2_000
+
+GroupedWork = Callable[[TableTransaction, Sequence[Any]], Sequence[Any]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    work: GroupedWork
+    item: Any
+    answer: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    write: _Write
+    result: Any = None
+    error: BaseException | None = None
+
+
+class _NobodyCanWriteError(Exception):
+    """No transaction could begin: the database is locked or away, whatever the items are."""
+
+
+class Writer:
+    """Runs writes in groups on its own thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="reco3-writer", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_open = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to write; answers arrive on `loop`."""
+        self._loop = loop
+        self._is_open = True
+        self._thread.start()
+
+    async def submit(self, work: GroupedWork, item: Any) -> Any:
+        """Write one item; returns what `work` returned for it, once it is durable.
+
+        Raises:
+            Busy: too much waits already, the server is stopping, or the database refuses to write.
+        """
+        if not self._is_open or self._loop is None:
+            raise Busy("The server is stopping; send this again in a moment.")
+        if self._waiting.qsize() >= MAX_WAITING:
+            raise Busy("Too many writes are waiting; send this again in a moment.")
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.put(_Write(work, item, answer))
+        return await answer
+
+    def close(self) -> None:
+        """Write everything that was accepted, then stop."""
+        if self._is_open:
+            self._is_open = False
+            self._waiting.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        is_last = False
+        while not is_last:
+            batch, is_last = self._gather()
+            if batch:
+                self._answer(self._commit(batch))
+
+    def _gather(self) -> tuple[list[_Write], bool]:
+        first = self._waiting.get()
+        if first is None:
+            return [], True
+        batch = [first]
+        while len(batch) < MAX_BATCH:
+            try:
+                write = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if write is None:
+                return batch, True
+            batch.append(write)
+        return batch, False
+
+    def _commit(self, batch: Sequence[_Write]) -> list[_Outcome]:
+        try:
+            return self._commit_together(batch)
+        except _NobodyCanWriteError:
+            log.exception("write_failed")
+            return [_Outcome(write, error=_busy()) for write in batch]
+        except Exception as err:  # noqa: BLE001 - one item's failure must not be its neighbours'; each is told its own
+            if len(batch) == 1:
+                return [_Outcome(batch[0], error=_public_error(err))]
+            return [outcome for write in batch for outcome in self._commit([write])]
+
+    def _commit_together(self, batch: Sequence[_Write]) -> list[_Outcome]:
+        outcomes: list[_Outcome] = []
+        with contextlib.ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._engine.begin())
+            except DBAPIError as err:
+                raise _NobodyCanWriteError from err
+            transaction = TableTransaction(connection)
+            for work, writes in _grouped(batch):
+                results = work(transaction, [write.item for write in writes])
+                outcomes += [_Outcome(write, result) for write, result in zip(writes, results, strict=True)]
+        return outcomes
+
+    def _answer(self, outcomes: Sequence[_Outcome]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(_settle, outcomes)
+
+
+def _grouped(batch: Sequence[_Write]) -> Iterable[tuple[GroupedWork, list[_Write]]]:
+    groups: dict[GroupedWork, list[_Write]] = {}
+    for write in batch:
+        groups.setdefault(write.work, []).append(write)
+    return groups.items()
+
+
+def _settle(outcomes: Sequence[_Outcome]) -> None:
+    for outcome in outcomes:
+        answer = outcome.write.answer
+        if answer.done():
+            continue
+        if outcome.error is not None:
+            answer.set_exception(outcome.error)
+        else:
+            answer.set_result(outcome.result)
+
+
+def _public_error(err: Exception) -> Exception:
+    if isinstance(err, Reco3Error) or not isinstance(err, DBAPIError):
+        return err
+    log.error("write_failed", exc_info=err)
+    return _busy()
+
+
+def _busy() -> Busy:
+    return Busy("The database cannot write now; nothing was stored. Send this again in a moment.", retry_after_s=5)

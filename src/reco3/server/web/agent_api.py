@@ -1,0 +1,148 @@
+"""The agents' endpoints: plain routes, decoded straight into the protocol's messages."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive
+
+from reco3.protocol.limits import MAX_LOGS_BODY_BYTES, MAX_PULL_WAIT_S
+from reco3.protocol.messages import CommandReport, Heartbeat, LogBatch
+from reco3.server.domain.agents import TakenHeartbeat
+from reco3.server.domain.commands import AgentReport, Command, ReportStatus, bounded_result
+from reco3.server.domain.errors import BadInput
+from reco3.server.services.agents import AgentService
+from reco3.server.services.commands import CommandService
+from reco3.server.services.logs import LogService, TakenBatch
+from reco3.server.web.audiences import AGENT, Audience, Kind, serves
+from reco3.server.web.errors import bad_json, json_answer
+from reco3.server.web.shapes import approval_shape, time_text
+
+MessageT = TypeVar("MessageT")
+
+_decode_heartbeat = msgspec.json.Decoder(Heartbeat).decode
+_decode_logs = msgspec.json.Decoder(LogBatch).decode
+_decode_report = msgspec.json.Decoder(CommandReport).decode
+_encode = msgspec.json.Encoder().encode
+
+LOGS_AUDIENCE = Audience(Kind.AGENT, max_body_bytes=MAX_LOGS_BODY_BYTES)
+
+
+class AgentApi:
+    """What an agent may say and ask."""
+
+    def __init__(
+        self, agents: AgentService, logs: LogService, commands: CommandService, clock: Callable[[], datetime]
+    ) -> None:
+        self._agents = agents
+        self._logs = logs
+        self._commands = commands
+        self._clock = clock
+
+    def routes(self) -> list[Route]:
+        """The four routes of the agent protocol."""
+        return [
+            Route("/agent/heartbeat", self.heartbeat, methods=["POST"]),
+            Route("/agent/logs", self.logs, methods=["POST"]),
+            Route("/agent/pull", self.pull, methods=["GET"]),
+            Route("/agent/report", self.report, methods=["POST"]),
+        ]
+
+    @serves(AGENT)
+    async def heartbeat(self, request: Request) -> Response:
+        """Take a heartbeat; answered once it is durable."""
+        now = self._clock()
+        heartbeat = _decoded(_decode_heartbeat, await request.body())
+        taken = TakenHeartbeat(request.state.caller, heartbeat, _encode(heartbeat).decode(), now)
+        await self._agents.record_heartbeat(taken)
+        return json_answer({"status": "ok", "server_time": time_text(now)})
+
+    @serves(LOGS_AUDIENCE)
+    async def logs(self, request: Request) -> Response:
+        """Take log lines; answered once they are durable."""
+        batch = _decoded(_decode_logs, await request.body())
+        stored = await self._logs.record_batch(TakenBatch(request.state.caller, batch, self._clock()))
+        answer: dict[str, object] = {
+            "status": "ok",
+            "count": stored.count,
+            "incidents_created": stored.incidents_created,
+        }
+        if stored.acked_seq is not None:
+            answer["acked_seq"] = stored.acked_seq
+        return json_answer(answer)
+
+    @serves(AGENT)
+    async def pull(self, request: Request) -> Response:
+        """Hand out commands, waiting for the first as long as the agent asks."""
+        wait_s = _wait_s(request.query_params.get("wait"))
+        gone = asyncio.ensure_future(_hung_up(request.receive)) if wait_s else None
+        try:
+            commands = await self._commands.pull(request.state.caller, wait_s=wait_s, gone=gone)
+        finally:
+            if gone is not None:
+                gone.cancel()
+        return json_answer({"commands": [_order_shape(command) for command in commands]})
+
+    @serves(AGENT)
+    async def report(self, request: Request) -> Response:
+        """Take a command's result; a repeated report is answered alike."""
+        body = _decoded(_decode_report, await request.body())
+        if not body.command_id:
+            raise BadInput("command_id", "is missing")
+        if "\0" in body.command_id:
+            raise BadInput("command_id", "expected the id of a command, without NUL")
+        result = bounded_result(body.result)
+        report = AgentReport(
+            body.command_id, request.state.caller, _report_status(body.status), result, json.dumps(result)
+        )
+        await self._commands.report(report)
+        return json_answer({"status": "ok"})
+
+
+def _decoded(decode: Callable[[bytes], MessageT], body: bytes) -> MessageT:
+    try:
+        return decode(body)
+    except msgspec.MsgspecError as err:
+        raise bad_json(err) from err
+    except (UnicodeDecodeError, RecursionError) as err:
+        raise BadInput("body", "expected JSON in UTF-8, at most a few levels deep") from err
+
+
+def _wait_s(text: str | None) -> float:
+    if text is None:
+        return 0.0
+    if not text.isascii() or not text.isdigit():
+        raise BadInput("wait", f"expected whole seconds, at most {MAX_PULL_WAIT_S}, got {ascii(text)[:40]}")
+    return float(min(int(text[:9]), MAX_PULL_WAIT_S))
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _report_status(text: str) -> ReportStatus:
+    try:
+        return ReportStatus(text)
+    except ValueError as err:
+        raise BadInput("status", f"expected completed, failed or running, got {ascii(text)[:40]}") from err
+
+
+def _order_shape(command: Command) -> dict[str, object]:
+    return {
+        "id": command.id,
+        "agent_id": command.agent_id,
+        "ts": time_text(command.ts),
+        "type": command.type,
+        "payload_json": command.payload_json,
+        "status": command.status,
+        "strength": command.strength,
+        "approved": command.approval is not None or not command.needs_approval,
+        "approval": approval_shape(command.approval),
+    }

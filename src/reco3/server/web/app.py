@@ -1,0 +1,159 @@
+"""The ASGI application: agents on plain routes, operators on FastAPI, everything behind a guard."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from reco3 import __version__
+from reco3.server.domain.operators import Role
+from reco3.server.services.agents import AgentService
+from reco3.server.services.audit import AuditService
+from reco3.server.services.commands import CommandService
+from reco3.server.services.denials import DenialService
+from reco3.server.services.incidents import IncidentService
+from reco3.server.services.logs import LogService
+from reco3.server.services.operators import OperatorService
+from reco3.server.services.ports import Clock
+from reco3.server.web.agent_api import AgentApi
+from reco3.server.web.audiences import operators, serves
+from reco3.server.web.auth import Authenticator
+from reco3.server.web.errors import exception_handlers, json_answer
+from reco3.server.web.guards import guard_routes
+from reco3.server.web.live import LiveHub
+from reco3.server.web.openapi import with_agent_paths
+from reco3.server.web.operator_api.agents import agent_routes
+from reco3.server.web.operator_api.audit import audit_routes
+from reco3.server.web.operator_api.commands import command_routes
+from reco3.server.web.operator_api.incidents import incident_routes
+from reco3.server.web.operator_api.logs import log_routes
+from reco3.server.web.operator_api.session import config_routes, session_routes
+from reco3.server.web.pages import page_routes
+
+Lifespan = Callable[[object], AbstractAsyncContextManager[None]]
+
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "manifest-src 'self'; worker-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types reco3"
+)
+_security_headers: list[tuple[bytes, bytes]] = [
+    (b"content-security-policy", _CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Every use case that the web can call."""
+
+    agents: AgentService
+    logs: LogService
+    commands: CommandService
+    incidents: IncidentService
+    audit: AuditService
+    operators: OperatorService
+    denials: DenialService
+
+
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """What the web tells strangers, and when."""
+
+    test_mode: bool
+    require_approval: bool
+
+
+def build_app(
+    services: Services,
+    live: LiveHub,
+    authenticator: Authenticator,
+    *,
+    options: WebOptions,
+    clock: Clock,
+    lifespan: Lifespan,
+) -> ASGIApp:
+    """The whole application.
+
+    Raises:
+        TypeError: a route declares no audience.
+    """
+    agent_app = _agent_app(AgentApi(services.agents, services.logs, services.commands, clock), authenticator)
+    operator_app = _operator_app(_routers(services, live, options, clock), authenticator, lifespan)
+    return _FrontDoor(agent_app, operator_app)
+
+
+def _routers(services: Services, live: LiveHub, options: WebOptions, clock: Clock) -> list[APIRouter]:
+    return [
+        config_routes(services.operators, test_mode=options.test_mode, require_approval=options.require_approval),
+        session_routes(services.operators, services.denials),
+        agent_routes(services.agents, clock),
+        log_routes(services.logs, clock),
+        command_routes(services.commands, clock),
+        incident_routes(services.incidents, clock),
+        audit_routes(services.audit, clock),
+        live.routes(),
+        page_routes(),
+    ]
+
+
+def _agent_app(api: AgentApi, authenticator: Authenticator) -> Starlette:
+    routes = api.routes()
+    guard_routes(routes, authenticator)
+    app = Starlette(routes=routes, exception_handlers=exception_handlers)
+    # A redirect would repeat whatever the Host header says.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _operator_app(routers: list[APIRouter], authenticator: Authenticator, lifespan: Lifespan) -> FastAPI:
+    app = FastAPI(
+        title="RECO3",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=None,
+        redirect_slashes=False,
+        exception_handlers=exception_handlers,  # type: ignore[arg-type]
+        lifespan=lifespan,
+    )
+
+    @app.get("/api/openapi.json", include_in_schema=False)
+    @serves(operators(Role.VIEWER))
+    async def openapi() -> Response:
+        return json_answer(with_agent_paths(app.openapi()))
+
+    for router in routers:
+        app.router.routes.extend(router.routes)
+    guard_routes(app.router.routes, authenticator)
+    return app
+
+
+class _FrontDoor:
+    """Agents to the quick routes, everybody else to FastAPI with the browser's security headers."""
+
+    def __init__(self, agent_app: ASGIApp, operator_app: ASGIApp) -> None:
+        self._agent_app = agent_app
+        self._operator_app = operator_app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Choose by the path alone; what each side lets in is decided by its routes."""
+        if scope["type"] == "http" and scope["path"].startswith("/agent/"):
+            await self._agent_app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_security_headers]
+            await send(message)
+
+        await self._operator_app(scope, receive, send_with_headers)

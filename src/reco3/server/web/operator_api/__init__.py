@@ -1,0 +1,1 @@
+"""The operators' endpoints, one file a noun."""

@@ -1,0 +1,67 @@
+"""How values look on the wire to operators, where more than one route shows them."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+
+from reco3.server.domain.commands import Approval
+from reco3.server.domain.errors import BadInput
+from reco3.server.services.ports import Cursor
+
+
+def time_text(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, ending in `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def optional_time_text(moment: datetime | None) -> str | None:
+    """RFC 3339, or None."""
+    return None if moment is None else time_text(moment)
+
+
+def approval_shape(approval: Approval | None) -> dict[str, object] | None:
+    """A human's yes, or None."""
+    if approval is None:
+        return None
+    return {"id": approval.id, "approved_by": approval.approved_by, "approved_at": time_text(approval.approved_at)}
+
+
+def cursor_text(ts: datetime, row_id: str) -> str:
+    """An opaque place in a list that is sorted by time."""
+    return base64.urlsafe_b64encode(f"{time_text(ts)} {row_id}".encode()).decode()
+
+
+def parse_cursor(text: str | None) -> Cursor | None:
+    """The place that `cursor_text` wrote.
+
+    Raises:
+        BadInput: it is none of ours.
+    """
+    if text is None:
+        return None
+    try:
+        ts, _, row_id = base64.urlsafe_b64decode(text.encode()).decode().partition(" ")
+        moment = datetime.fromisoformat(ts)
+        is_ours = cursor_text(moment, row_id) == text and row_id.isprintable()
+    except (ValueError, OverflowError, binascii.Error) as err:
+        raise _bad_cursor() from err
+    if not is_ours:
+        raise _bad_cursor()
+    return moment, row_id
+
+
+def parse_row_cursor(text: str | None) -> int | None:
+    """The row number that a list sorted by number was left at.
+
+    Raises:
+        BadInput: it is none of ours.
+    """
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:  # noqa: PLR2004 - a 64-bit number
+        raise _bad_cursor()
+    return int(text)
+
+
+def _bad_cursor() -> BadInput:
+    return BadInput("cursor", "expected the next_cursor of the previous answer")

@@ -1,0 +1,167 @@
+"""Settings → store → services → web: the only file that knows everybody."""
+
+import contextlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from starlette.types import ASGIApp
+
+from reco3.server.domain.errors import StartRefused
+from reco3.server.services.agent_keys import AgentKeyService
+from reco3.server.services.agents import AgentService
+from reco3.server.services.audit import AuditService
+from reco3.server.services.commands import CommandService
+from reco3.server.services.denials import DenialService
+from reco3.server.services.incidents import IncidentRecorder, IncidentService
+from reco3.server.services.logs import LogService
+from reco3.server.services.operators import OperatorService
+from reco3.server.services.ports import Outside
+from reco3.server.services.retention import Retention, RetentionService
+from reco3.server.services.wakeups import Wakeups
+from reco3.server.settings import Settings, read_settings
+from reco3.server.store.database import Database, database_url, has_wal_race
+from reco3.server.tasks.schedule import Task, every, running
+from reco3.server.web.app import Services, WebOptions, build_app
+from reco3.server.web.auth import Authenticator
+from reco3.server.web.live import LiveHub
+from reco3.server.web.serving import bind, serve
+
+DENIAL_FLUSH_S = 10
+PRUNE_S = 300
+
+log = logging.getLogger("reco3.server")
+
+
+def utc_now() -> datetime:
+    """The time of day, cut to the milliseconds that the database keeps."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def new_id() -> str:
+    """A random id that nobody can guess."""
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A wired server: its database, its services and its application."""
+
+    settings: Settings
+    database: Database
+    services: Services
+    agent_keys: AgentKeyService
+    retention: RetentionService
+    wakeups: Wakeups
+    live: LiveHub
+
+    def app(self) -> ASGIApp:
+        """The ASGI application; its lifespan opens and closes the house."""
+        authenticator = Authenticator(
+            self.agent_keys,
+            self.services.operators,
+            self.services.denials,
+            implicit_admin=self.settings.implicit_admin,
+        )
+        options = WebOptions(self.settings.test_mode, self.settings.require_approval)
+        return build_app(
+            self.services, self.live, authenticator, options=options, clock=utc_now, lifespan=self._lifespan
+        )
+
+    def say_farewell(self) -> None:
+        """Release everybody who waits: the server is stopping."""
+        self.wakeups.close()
+        self.live.close()
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _app: object) -> AsyncIterator[None]:
+        self.database.start()
+        await self.agent_keys.seed(self.settings.agent_keys)
+        await self._offer_set_up()
+        async with running(self._tasks()):
+            yield
+        await self.services.denials.flush(everything=True)
+        self.database.close()
+
+    def _tasks(self) -> list[Task]:
+        return [
+            Task("offline-sweep", self.services.agents.sweep_offline),
+            Task("denials", every(DENIAL_FLUSH_S, self.services.denials.flush)),
+            Task("retention", every(PRUNE_S, self.retention.prune)),
+            Task("sessions", every(PRUNE_S, self.services.operators.prune_sessions)),
+        ]
+
+    async def _offer_set_up(self) -> None:
+        if self.settings.implicit_admin:
+            return
+        token = await self.services.operators.open_set_up()
+        if token is None:
+            return
+        link = f"http://127.0.0.1:{self.settings.port}/r3#setup={token}"
+        print(f"Nobody can log in yet. Create the administrator, once, on this machine:\n  {link}", flush=True)  # noqa: T201 - a secret for the console, which must not reach the log
+
+
+def build_house(settings: Settings) -> House:
+    """Open the database and wire everything to it.
+
+    Raises:
+        StartRefused: the database cannot be used.
+    """
+    database = Database(database_url(database_url=settings.database_url, db_path=settings.db_path))
+    database.open()
+    wakeups, live = Wakeups(), LiveHub(utc_now)
+    outside = Outside(store=database, announcer=live, clock=utc_now, new_id=new_id)
+    recorder = IncidentRecorder(new_id)
+    services = Services(
+        agents=AgentService(outside, settings.heartbeat_audit),
+        logs=LogService(outside, recorder),
+        commands=CommandService(outside, wakeups, recorder, approval_required=settings.require_approval),
+        incidents=IncidentService(outside),
+        audit=AuditService(outside),
+        operators=OperatorService(outside, api_key=settings.api_key, secret_key=settings.secret_key),
+        denials=DenialService(outside),
+    )
+    return House(
+        settings=settings,
+        database=database,
+        services=services,
+        agent_keys=AgentKeyService(outside),
+        retention=RetentionService(outside, Retention(settings.sample_retention, settings.log_retention)),
+        wakeups=wakeups,
+        live=live,
+    )
+
+
+def run_server(environment: Mapping[str, str]) -> None:
+    """Serve until a signal says stop.
+
+    Raises:
+        StartRefused: a setting, the port or the database makes starting unsafe or impossible.
+    """
+    settings = read_settings(environment)
+    listener = bind(settings.host, settings.port)
+    try:
+        house = build_house(settings)
+        app = house.app()
+    except StartRefused:
+        listener.close()
+        raise
+    _log_start(house)
+    serve(app, listener, house.say_farewell)
+
+
+def _log_start(house: House) -> None:
+    settings = house.settings
+    log.info(
+        "server_started host=%s port=%d test_mode=%s database=%s agents_with_keys=%d",
+        settings.host,
+        settings.port,
+        settings.test_mode,
+        house.database.name,
+        len(settings.agent_keys),
+    )
+    if settings.database_url is None and has_wal_race():
+        log.warning("sqlite_before_3.51.3 has a WAL race with several writers; one writer, as here, avoids it")
