@@ -1,0 +1,208 @@
+"""Starts the agent on a PC and stops it again: `main` is what `reco_agent.py` and `reco3 agent` call.
+
+It refuses to start with a config it does not understand, beside another agent on the same state, or with commands
+enabled in a config that everybody on the PC may write.
+"""
+
+import argparse
+import logging
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from reco3 import __version__
+from reco3.agent.config import AgentConfig, ConfigError, load_config, writable_by
+from reco3.agent.contacts import Contact
+from reco3.agent.control import Control
+from reco3.agent.http_client import HttpClient
+from reco3.agent.journal import Journal, JournalError, StateDirLock
+from reco3.agent.log_file import close_log, log_event, open_log
+from reco3.agent.modes import Modes
+from reco3.agent.telemetry import Telemetry
+from reco3.protocol.commands import Mode
+
+EXIT_OK = 0
+EXIT_UNUSABLE = 2
+STOP_WITHIN_S = 4.5
+BREAK_OFF_AFTER_S = 1.0
+JOURNAL_FILE = "agent.db"
+
+
+class StartError(Exception):
+    """The agent cannot run; the text is one line for the PC's administrator."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the agent, check its config, or set its mode; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words[:1] == ["mode"]:
+            return _set_mode(words[1:])
+        return _check_or_run(words)
+    except (ConfigError, StartError) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_UNUSABLE
+
+
+def _check_or_run(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="reco3 agent",
+        description="Watch this PC and carry out what its own config allows.",
+        epilog="To set the mode on the PC itself, for example to leave LOCKED: reco3 agent mode NORMAL CONFIG",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file; see config.example.yaml")
+    parser.add_argument("--check", action="store_true", help="only say whether the config can be used")
+    options = parser.parse_args(words)
+    config = load_config(options.config)
+    _check_permissions(config)
+    if options.check:
+        sys.stdout.write(f"{options.config}: OK\n")
+        return EXIT_OK
+    return _run(config)
+
+
+def _set_mode(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="reco3 agent mode", description="Set the mode on the PC itself; a running agent follows within seconds."
+    )
+    parser.add_argument("mode", choices=[str(mode) for mode in Mode])
+    parser.add_argument("config", metavar="CONFIG", type=Path)
+    options = parser.parse_args(words)
+    config = load_config(options.config)
+    _make_state_dir(config.state_dir)
+    journal = Journal(config.state_dir / JOURNAL_FILE)
+    try:
+        journal.choose_mode(Mode(options.mode))
+    except JournalError as error:
+        raise StartError(f"the mode cannot be stored: {error}") from error
+    finally:
+        journal.close()
+    sys.stdout.write(f"mode of {config.agent_id} is {options.mode}\n")
+    return EXIT_OK
+
+
+def _check_permissions(config: AgentConfig) -> None:
+    if config.control.apply_enabled and writable_by(config.path).by_others:
+        raise StartError(
+            f"{config.path}: control.apply_enabled is true, but everybody on this PC may write the file or its folder: "
+            f"take that right away (chmod o-w) or set it to false"
+        )
+
+
+def _run(config: AgentConfig) -> int:
+    _make_state_dir(config.state_dir)
+    lock = StateDirLock(config.state_dir)
+    _acquire(lock, config.state_dir)
+    try:
+        _open_log(config)
+        # Handlers before threads: a signal that comes early must find somebody to take it.
+        signals = _catch_signals()
+        _log_start(config)
+        _Agent(config).run_until(signals)
+        log_event("agent_stopped")
+    finally:
+        close_log()
+        lock.release()
+    return EXIT_OK
+
+
+def _acquire(lock: StateDirLock, state_dir: Path) -> None:
+    try:
+        is_ours = lock.acquire()
+    except OSError as error:
+        raise StartError(f"{state_dir}: state_dir: cannot be written: {error.strerror}") from error
+    if not is_ours:
+        raise StartError(
+            f"{state_dir}: state_dir: another agent is running with it; stop that one, or give this one its own"
+        )
+
+
+def _make_state_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"{path}: state_dir: cannot be made: {error.strerror}") from error
+
+
+def _open_log(config: AgentConfig) -> None:
+    try:
+        open_log(config.logging, secret=config.api_key)
+    except OSError as error:
+        raise StartError(f"{config.logging.file}: logging.file: cannot be written: {error.strerror}") from error
+
+
+def _log_start(config: AgentConfig) -> None:
+    log_event(
+        "agent_started",
+        version=__version__,
+        agent_id=config.agent_id,
+        server=f"{config.base_url.host}:{config.base_url.port}",
+        apply_enabled=config.control.apply_enabled,
+        config=config.path,
+    )
+    writable = writable_by(config.path)
+    if writable.by_group or writable.by_others:
+        log_event("config_writable_by_others", logging.WARNING, config=config.path, hint="chmod go-w")
+    if config.control.approvers:
+        log_event("approvals_unverifiable", logging.WARNING, hint="strong commands are refused; see control.approvers")
+
+
+def _catch_signals() -> "queue.SimpleQueue[int]":
+    # A SimpleQueue, because its put may interrupt its own get in the same thread, which an Event's set may not.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    names = ["SIGTERM", "SIGINT", "SIGBREAK"]
+    for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
+        signal.signal(number, lambda caught, _frame: signals.put(caught))
+    return signals
+
+
+def _wait_for(signals: "queue.SimpleQueue[int]") -> int:
+    while True:
+        try:
+            return signals.get(timeout=1.0 if sys.platform == "win32" else None)
+        except queue.Empty:  # Windows runs signal handlers only between waits.
+            continue
+
+
+class _Agent:
+    """Two threads that share a journal and a mode, each with its own connection to the server."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._journal = Journal(config.state_dir / JOURNAL_FILE)
+        # A journal of its own: a heartbeat must not wait for a command that waits for the disk.
+        self._modes_journal = Journal(config.state_dir / JOURNAL_FILE)
+        modes = Modes(self._modes_journal)
+        contact = Contact(modes)
+        self._telemetry = Telemetry(config, client=_client(config), contact=contact, modes=modes)
+        self._control = Control(config, client=_client(config), contact=contact, modes=modes, journal=self._journal)
+        modes.when_changed(self._telemetry.announce)
+
+    def run_until(self, signals: "queue.SimpleQueue[int]") -> None:
+        # Daemons: a command that takes a minute must not hold up the stop; the journal knows that it was begun.
+        control = threading.Thread(target=self._control.run, name="control", daemon=True)
+        telemetry = threading.Thread(target=self._telemetry.run, name="telemetry", daemon=True)
+        control.start()
+        telemetry.start()
+        log_event("agent_stopping", signal=signal.Signals(_wait_for(signals)).name)
+        deadline = time.monotonic() + STOP_WITHIN_S
+        self._control.stop()
+        self._telemetry.stop()
+        telemetry.join(BREAK_OFF_AFTER_S)
+        self._telemetry.break_off()
+        for thread in (telemetry, control):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if not (telemetry.is_alive() or control.is_alive()):
+            self._modes_journal.close()
+            self._journal.close()
+
+
+def _client(config: AgentConfig) -> HttpClient:
+    return HttpClient(config.base_url, agent_id=config.agent_id, api_key=config.api_key)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

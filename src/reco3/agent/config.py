@@ -1,0 +1,505 @@
+"""Reads the YAML file of a PC's administrator into a frozen `AgentConfig`.
+
+It refuses whatever it does not know: an error is one line that names the file, the line, the key and what was expected.
+"""
+
+import json
+import shlex
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from reco3 import __version__
+from reco3.agent.http_client import BaseUrl
+from reco3.protocol.commands import Mode
+from reco3.protocol.limits import (
+    HEARTBEAT_PERIOD_S,
+    LOGS_PERIOD_S,
+    MAX_PROCESSES,
+    PROCESS_NAME_PATTERN,
+    PULL_PERIOD_S,
+    is_agent_id,
+)
+
+MAX_CONFIG_BYTES = 1024 * 1024
+MAX_KEY_CHARS = 256
+MAX_LOG_FILES = 100
+MAX_SHOWN_CHARS = 60
+PLATFORMS = ("windows", "macos", "linux")
+APPROVER_KINDS = ("ed25519", "webauthn", "webcrypto")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+T = TypeVar("T")
+
+
+class ConfigError(Exception):
+    """The config cannot be used; the text is one line for the PC's administrator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approver:
+    """A pinned public key: `owner` is a person, `kind` one of `APPROVER_KINDS`."""
+
+    owner: str
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitConfig:
+    """Where `SET_RATE_LIMIT` writes; `file` is the only driver so far."""
+
+    driver: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ControlConfig:
+    """What this PC lets the server ask for."""
+
+    rate_limit: RateLimitConfig
+    apply_enabled: bool = False
+    safe_modes: tuple[Mode, ...] = (Mode.NORMAL, Mode.SAFE)
+    approvers: tuple[Approver, ...] = ()
+    approvals_required: int = 1
+    command_timeout_s: float = 60
+    max_output_bytes: int = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedProgram:
+    """One entry of `watch.processes`; an empty argv means that the command is not configured."""
+
+    name: str
+    start_argv: tuple[str, ...] = ()
+    stop_argv: tuple[str, ...] = ()
+    restart_argv: tuple[str, ...] = ()
+    allow_restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchConfig:
+    """What the agent looks at."""
+
+    processes: tuple[WatchedProgram, ...] = ()
+    log_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalsConfig:
+    """How often the agent speaks, in seconds."""
+
+    heartbeat_s: float = HEARTBEAT_PERIOD_S
+    pull_s: float = PULL_PERIOD_S
+    logs_s: float = LOGS_PERIOD_S
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingConfig:
+    """The agent's own log; no file means standard error."""
+
+    level: str = "INFO"
+    file: Path | None = None
+    max_size_mb: float = 100
+    backup_count: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """Everything the PC's administrator decided, checked."""
+
+    path: Path
+    base_url: BaseUrl
+    agent_id: str
+    api_key: str = field(repr=False)
+    platform: str
+    version: str
+    state_dir: Path
+    control: ControlConfig
+    watch: WatchConfig
+    intervals: IntervalsConfig
+    logging: LoggingConfig
+
+
+def load_config(path: Path) -> AgentConfig:
+    """Read and check the file at `path`; relative paths in it start at its own folder.
+
+    Raises: ConfigError.
+    """
+    root = _Value(_compose(path), "", str(path)).section(
+        "base_url",
+        "agent_id",
+        "api_key",
+        "platform",
+        "version",
+        "allow_insecure_http",
+        "state_dir",
+        "control",
+        "watch",
+        "intervals",
+        "logging",
+    )
+    folder = path.absolute().parent
+    state_dir = folder / root.read("state_dir", _text, "state")
+    return AgentConfig(
+        path=path.absolute(),
+        base_url=_base_url(root),
+        agent_id=root.need("agent_id", "a name for this PC").matching(
+            is_agent_id, "1 to 64 letters, digits and . _ -, such as pc-001"
+        ),
+        api_key=root.need("api_key", "the key the server knows this PC by").matching(
+            _is_api_key, f"1 to {MAX_KEY_CHARS} printable ASCII characters without spaces"
+        ),
+        platform=root.read("platform", lambda value: value.one_of(PLATFORMS), detected_platform()),
+        version=root.read("version", _text, __version__),
+        state_dir=state_dir,
+        control=_control(root.child("control", *_CONTROL_KEYS), folder=folder, state_dir=state_dir),
+        watch=_watch(root.child("watch", "processes", "log_files"), folder),
+        intervals=_intervals(root.child("intervals", "heartbeat_sec", "pull_sec", "logs_sec")),
+        logging=_logging(root.child("logging", "level", "file", "max_size_mb", "backup_count"), folder),
+    )
+
+
+def detected_platform() -> str:
+    """The name of this operating system as the server knows it."""
+    return {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux")
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """Who besides its owner may change the config file."""
+
+    by_group: bool
+    by_others: bool
+
+
+def writable_by(path: Path) -> Permissions:
+    """Look at the permission bits of the file and its folder; Windows has none, so both are False there."""
+    if sys.platform == "win32":
+        return Permissions(by_group=False, by_others=False)
+    file_bits = path.stat().st_mode
+    folder_bits = path.parent.stat().st_mode
+    if folder_bits & stat.S_ISVTX:  # In a sticky folder only a file's owner may replace it.
+        folder_bits = 0
+    either = file_bits | folder_bits
+    return Permissions(by_group=bool(either & stat.S_IWGRP), by_others=bool(either & stat.S_IWOTH))
+
+
+_CONTROL_KEYS = (
+    "apply_enabled",
+    "safe_modes",
+    "approvers",
+    "approvals_required",
+    "command_timeout_s",
+    "rate_limit",
+    "max_output_kb",
+)
+_PROCESS_KEYS = ("name", "start_cmd", "stop_cmd", "restart_cmd", "allow_restart")
+
+
+def _compose(path: Path) -> yaml.Node:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: expected at most {MAX_CONFIG_BYTES} bytes")
+    try:
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(f"{path}:{line}: expected valid YAML: {_one_line(error.problem or '')}") from error
+    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
+        raise ConfigError(f"{path}:1: expected valid YAML: {_one_line(str(error))}") from error
+    if node is None:
+        raise ConfigError(f"{path}:1: expected base_url, agent_id and api_key, got an empty file")
+    return node
+
+
+def _base_url(root: "_Section") -> BaseUrl:
+    value = root.need("base_url", "the server's address, such as https://reco3.example.com")
+    is_insecure_allowed = root.read("allow_insecure_http", _flag, default=False)
+    url = BaseUrl.parse(value.text())
+    if url is None:
+        raise value.wrong("http://HOST[:PORT] or https://HOST[:PORT][/PATH]")
+    if not url.is_tls and not url.is_loopback and not is_insecure_allowed:
+        raise value.wrong(
+            "https:// for a server on another machine (over plain http anyone on the way reads the key and forges "
+            "orders; allow_insecure_http: true accepts that)"
+        )
+    return url
+
+
+def _control(section: "_Section", *, folder: Path, state_dir: Path) -> ControlConfig:
+    limit = section.child("rate_limit", "driver", "path")
+    limit.read("driver", _file_driver, "file")
+    limit_path = limit.read("path", _text, "")
+    return ControlConfig(
+        rate_limit=RateLimitConfig("file", folder / limit_path if limit_path else state_dir / "rate_limits.json"),
+        apply_enabled=section.read("apply_enabled", _flag, default=False),
+        safe_modes=section.read("safe_modes", _modes, (Mode.NORMAL, Mode.SAFE)),
+        approvers=section.read("approvers", _approvers, ()),
+        approvals_required=section.read("approvals_required", lambda value: value.whole(1, 100), 1),
+        command_timeout_s=section.read("command_timeout_s", lambda value: value.number(1, 3600), 60.0),
+        max_output_bytes=section.read("max_output_kb", lambda value: value.whole(1, 20), 16) * 1024,
+    )
+
+
+def _file_driver(value: "_Value") -> str:
+    return value.matching(lambda text: text == "file", "file (the nginx and command drivers come in a later release)")
+
+
+def _modes(value: "_Value") -> tuple[Mode, ...]:
+    return tuple(Mode(item.one_of(tuple(Mode))) for item in value.items(len(Mode)))
+
+
+def _approvers(value: "_Value") -> tuple[Approver, ...]:
+    return tuple(_approver(item.section("owner", "kind", "key")) for item in value.items(100))
+
+
+def _approver(section: "_Section") -> Approver:
+    return Approver(
+        owner=section.need("owner", "a person's name").matching(bool, "a person's name"),
+        kind=section.need("kind", "the kind of key").one_of(APPROVER_KINDS),
+        key=section.need("key", "a public key in base64").matching(bool, "a public key in base64"),
+    )
+
+
+def _watch(section: "_Section", folder: Path) -> WatchConfig:
+    return WatchConfig(
+        processes=section.read("processes", _programs, ()),
+        log_files=section.read(
+            "log_files", lambda value: tuple(str(folder / _path(item)) for item in value.items(MAX_LOG_FILES)), ()
+        ),
+    )
+
+
+def _programs(value: "_Value") -> tuple[WatchedProgram, ...]:
+    programs: dict[str, WatchedProgram] = {}
+    for item in value.items(MAX_PROCESSES):
+        section = item.section(*_PROCESS_KEYS)
+        name = section.need("name", "a process name")
+        if name.text() in programs:
+            raise name.wrong("a name that is not in the list yet")
+        programs[name.text()] = _program(
+            section, name.matching(_is_process_name, "letters, digits, spaces and . _ @ + -")
+        )
+    return tuple(programs.values())
+
+
+def _program(section: "_Section", name: str) -> WatchedProgram:
+    return WatchedProgram(
+        name=name,
+        start_argv=section.read("start_cmd", _argv, ()),
+        stop_argv=section.read("stop_cmd", _argv, ()),
+        restart_argv=section.read("restart_cmd", _argv, ()),
+        allow_restart=section.read("allow_restart", _flag, default=False),
+    )
+
+
+def _argv(value: "_Value") -> tuple[str, ...]:
+    words = tuple(item.text() for item in value.items(1000)) if value.is_list else _split_text(value)
+    if any("\0" in word for word in words):
+        raise value.wrong("a command without NUL characters")
+    if words and not words[0]:
+        raise value.wrong("a command that starts with a program's name")
+    return words
+
+
+def _split_text(value: "_Value") -> tuple[str, ...]:
+    try:
+        return split_command(value.text(), is_windows=sys.platform == "win32")
+    except ValueError as error:
+        raise value.wrong(f"a command with its quotes closed ({error})") from error
+
+
+def split_command(text: str, *, is_windows: bool) -> tuple[str, ...]:
+    """Split a command into words; on Windows a backslash is part of a path, not an escape.
+
+    Raises: ValueError for a quote that is never closed.
+    """
+    if not is_windows:
+        return tuple(shlex.split(text))
+    return tuple(_unquoted(word) for word in shlex.split(text, posix=False))
+
+
+def _unquoted(word: str) -> str:
+    is_quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "\"'"
+    return word[1:-1] if is_quoted else word
+
+
+def _intervals(section: "_Section") -> IntervalsConfig:
+    # The server calls a PC offline after 30 s, so a longer heartbeat period would show it offline for ever.
+    return IntervalsConfig(
+        heartbeat_s=section.read("heartbeat_sec", lambda value: value.number(0.1, 25), float(HEARTBEAT_PERIOD_S)),
+        pull_s=section.read("pull_sec", lambda value: value.number(0.1, 3600), float(PULL_PERIOD_S)),
+        logs_s=section.read("logs_sec", lambda value: value.number(0.1, 3600), float(LOGS_PERIOD_S)),
+    )
+
+
+def _logging(section: "_Section", folder: Path) -> LoggingConfig:
+    file = section.read("file", _text, "")
+    return LoggingConfig(
+        level=section.read("level", lambda value: value.one_of(LOG_LEVELS), "INFO"),
+        file=folder / file if file else None,
+        max_size_mb=section.read("max_size_mb", lambda value: value.number(0.01, 10_000), 100.0),
+        backup_count=section.read("backup_count", lambda value: value.whole(1, 100), 5),
+    )
+
+
+def _text(value: "_Value") -> str:
+    return value.text()
+
+
+def _flag(value: "_Value") -> bool:
+    return value.flag()
+
+
+def _path(value: "_Value") -> str:
+    return value.matching(bool, "a path")
+
+
+def _is_api_key(text: str) -> bool:
+    return 1 <= len(text) <= MAX_KEY_CHARS and text.isascii() and text.isprintable() and " " not in text
+
+
+def _is_process_name(text: str) -> bool:
+    return PROCESS_NAME_PATTERN.fullmatch(text) is not None and ".." not in text and text == text.strip()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+_TAG = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One value of the file, its key path (empty for the whole file), and the file's name for errors."""
+
+    node: yaml.Node
+    path: str
+    file: str
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.node, yaml.SequenceNode)
+
+    def wrong(self, expected: str) -> ConfigError:
+        where = f"{self.path}: " if self.path else ""
+        return ConfigError(
+            f"{self.file}:{self.node.start_mark.line + 1}: {where}expected {expected}, got {self._shown()}"
+        )
+
+    def text(self) -> str:
+        """The scalar as it is written, so that `agent_id: 007` keeps its zeros."""
+        if not isinstance(self.node, yaml.ScalarNode) or self.node.tag == _TAG + "null":
+            raise self.wrong("text")
+        if "\0" in self.node.value:
+            raise self.wrong("text without NUL characters")
+        return str(self.node.value)
+
+    def matching(self, is_right: Callable[[str], bool], expected: str) -> str:
+        text = self.text()
+        if not is_right(text):
+            raise self.wrong(expected)
+        return text
+
+    def one_of(self, choices: tuple[str, ...]) -> str:
+        return self.matching(lambda text: text in choices, "one of " + ", ".join(choices))
+
+    def flag(self) -> bool:
+        if self.node.tag != _TAG + "bool":
+            raise self.wrong("true or false")
+        return str(self.node.value).lower() in {"true", "yes", "on"}
+
+    def number(self, low: float, high: float) -> float:
+        expected = f"a number from {low} to {high}"
+        if self.node.tag not in {_TAG + "int", _TAG + "float"}:
+            raise self.wrong(expected)
+        try:
+            number = float(self.node.value)
+        except ValueError as error:  # YAML has more ways to write a number than Python: 0x10, 1:30.
+            raise self.wrong(expected) from error
+        if not low <= number <= high:
+            raise self.wrong(expected)
+        return number
+
+    def whole(self, low: int, high: int) -> int:
+        number = self.number(low, high)
+        if not number.is_integer():
+            raise self.wrong(f"a whole number from {low} to {high}")
+        return int(number)
+
+    def items(self, max_count: int) -> list["_Value"]:
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.wrong("a list")
+        if len(self.node.value) > max_count:
+            raise self.wrong(f"a list of at most {max_count}")
+        return [_Value(node, f"{self.path}[{index}]", self.file) for index, node in enumerate(self.node.value)]
+
+    def section(self, *known: str) -> "_Section":
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.wrong("keys with values")
+        return _Section(self, known)
+
+    def _shown(self) -> str:
+        if isinstance(self.node, yaml.MappingNode):
+            return "keys with values"
+        if isinstance(self.node, yaml.SequenceNode):
+            return f"a list of {len(self.node.value)}"
+        if self.node.tag == _TAG + "null":
+            return "nothing"
+        if self.path == "api_key":
+            return "something else"
+        text = str(self.node.value)
+        return json.dumps(text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + "…", ensure_ascii=False)
+
+
+class _Section:
+    """A mapping of the file, with every key known and none given twice."""
+
+    def __init__(self, whole: _Value, known: tuple[str, ...]) -> None:
+        self._whole = whole
+        self._values: dict[str, _Value] = {}
+        for key_node, node in whole.node.value:
+            self._add(_Value(key_node, whole.path, whole.file), node, known)
+
+    def _add(self, key: _Value, node: yaml.Node, known: tuple[str, ...]) -> None:
+        name = str(key.node.value)
+        if name not in known:
+            raise key.wrong(f"one of the keys {', '.join(known)}")
+        if name in self._values:
+            raise _Value(key.node, self._path_of(name), key.file).wrong("each key once")
+        self._values[name] = _Value(node, self._path_of(name), key.file)
+
+    def need(self, key: str, expected: str) -> _Value:
+        """The value of a key that must be there."""
+        if key not in self._values:
+            line = self._whole.node.start_mark.line + 1
+            raise ConfigError(
+                f"{self._whole.file}:{line}: {self._path_of(key)}: expected {expected}, but it is missing"
+            )
+        return self._values[key]
+
+    def read(self, key: str, parse: Callable[[_Value], T], default: T) -> T:
+        """The parsed value of a key that may be left out."""
+        return parse(self._values[key]) if key in self._values else default
+
+    def child(self, key: str, *known: str) -> "_Section":
+        """The section under a key; left out, it has no keys and every default holds."""
+        if key in self._values:
+            return self._values[key].section(*known)
+        empty = yaml.MappingNode(_TAG + "map", [], self._whole.node.start_mark)
+        return _Section(_Value(empty, self._path_of(key), self._whole.file), known)
+
+    def _path_of(self, key: str) -> str:
+        return f"{self._whole.path}.{key}" if self._whole.path else key
