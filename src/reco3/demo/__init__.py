@@ -1,0 +1,1 @@
+"""What `reco3 demo` watches: a small real service of our own."""
