@@ -1,0 +1,181 @@
+/**
+ * Wires the page: who is looking, what is fetched when, and what is remembered.
+ * It refuses to draw or to know a rule: each noun under `ui/` has its own file.
+ */
+import { effect, html, render } from "./vendor/preact-htm-signals.js";
+import { agentsPage, chooseAgent, refreshAgents, selectedId } from "./ui/agents.js";
+import { ApiError, ConnectionLost, fetchConfig, fetchSession, onSessionLost } from "./ui/api.js";
+import { commands, refreshCommands, restoreCommands } from "./ui/commands.js";
+import { closeControlDialog } from "./ui/controls.js";
+import { Page } from "./ui/dashboard.js";
+import { openIncidents, refreshIncidents, restoreIncidents } from "./ui/incidents.js";
+import { connectionState, lastDataMs, startLive, stopLive } from "./ui/live.js";
+import { logLines, refreshLogs, restoreLogs } from "./ui/logs.js";
+import { refreshMetrics, restoreSamples, samples } from "./ui/metrics.js";
+import { config, logOut, onEntered, operator, takeSetupToken, view } from "./ui/session.js";
+import { clearSnapshot, loadSnapshot, saveSnapshot } from "./ui/snapshots.js";
+import { serverNowMs, startTicking } from "./ui/times.js";
+import { dismissAllToasts, dismissToast, showToast } from "./ui/toasts.js";
+import { registerWorker } from "./ui/workers.js";
+
+/** @import * as Shapes from "./ui/shapes.js" */
+
+let isSessionKnown = false;
+
+/** Asks who we are, once, and again after the server was away: it may be another one now. */
+async function learnSession() {
+  if (isSessionKnown) return;
+  config.value = await fetchConfig();
+  operator.value = await fetchSession();
+  isSessionKnown = true;
+  view.value = "dashboard";
+}
+
+/** @param {Shapes.Change} change */
+async function refreshTopics(change) {
+  try {
+    await learnSession();
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) return;
+    throw error;
+  }
+  const outcomes = await Promise.allSettled(wantedLoads(change));
+  const failures = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason] : []));
+  const lost = failures.find((reason) => reason instanceof ConnectionLost);
+  if (lost) throw lost;
+  tellRefusals(failures);
+  saveSnapshot(takeSnapshot);
+}
+
+/** @param {Shapes.Change} change */
+function wantedLoads({ topics, agent_ids: agentIds }) {
+  const chosen = selectedId.peek();
+  const isAboutChosen = agentIds.length === 0 || (chosen !== null && agentIds.includes(chosen));
+  const loads = [];
+  if (topics.includes("agents")) loads.push(refreshAgents());
+  if (topics.includes("agents") && isAboutChosen) loads.push(refreshMetrics());
+  if (topics.includes("logs") && isAboutChosen) loads.push(refreshLogs());
+  if (topics.includes("logs") && !topics.includes("agents")) loads.push(refreshAgents());
+  if (topics.includes("commands")) loads.push(refreshCommands());
+  if (topics.includes("incidents")) loads.push(refreshIncidents());
+  return loads;
+}
+
+/** @param {unknown[]} failures */
+function tellRefusals(failures) {
+  const refusal = failures.find((reason) => !(reason instanceof ApiError && reason.status === 401));
+  if (!refusal) return dismissToast("refresh");
+  const text = refusal instanceof Error ? refusal.message : String(refusal);
+  showToast({ key: "refresh", tone: "bad", title: "Something could not be refreshed", text, count: 1 });
+}
+
+/** @returns {Shapes.Snapshot | null} */
+function takeSnapshot() {
+  const page = agentsPage.peek();
+  if (!page || !operator.peek() || !config.peek() || view.peek() !== "dashboard") return null;
+  return {
+    saved_at_ms: serverNowMs.peek(),
+    operator: /** @type {Shapes.Operator} */ (operator.peek()),
+    config: /** @type {Shapes.Config} */ (config.peek()),
+    agents: page,
+    commands: commands.peek(),
+    incidents: openIncidents(),
+    selected_id: selectedId.peek(),
+    samples: samples.peek(),
+    logs: logLines.peek(),
+  };
+}
+
+function showSnapshot() {
+  const snapshot = loadSnapshot();
+  view.value = "dashboard";
+  if (!snapshot) return;
+  operator.value = snapshot.operator;
+  config.value = snapshot.config;
+  agentsPage.value = snapshot.agents;
+  chooseAgent(snapshot.selected_id);
+  restoreCommands(snapshot.commands);
+  restoreIncidents(snapshot.incidents);
+  restoreSamples(snapshot.selected_id, snapshot.samples);
+  restoreLogs(snapshot.selected_id, snapshot.logs);
+  lastDataMs.value = snapshot.saved_at_ms;
+}
+
+/** Drops everything that belonged to the session. */
+function forget() {
+  stopLive();
+  clearSnapshot();
+  dismissAllToasts();
+  closeControlDialog();
+  isSessionKnown = false;
+  operator.value = null;
+  agentsPage.value = null;
+  chooseAgent(null);
+  restoreCommands(null);
+  restoreIncidents(null);
+  restoreSamples(null, []);
+  restoreLogs(null, []);
+  lastDataMs.value = null;
+  connectionState.value = "connecting";
+  view.value = "login";
+}
+
+/** @param {Shapes.ConnectionState} before @param {Shapes.ConnectionState} now */
+function tellConnection(before, now) {
+  if (now === "offline") {
+    isSessionKnown = false;
+    if (before !== "connecting") {
+      showToast({ key: "connection", tone: "bad", title: "Connection lost", text: "The server does not answer.", count: 1 });
+    }
+  } else if (before === "offline") {
+    showToast({ key: "connection", tone: "good", title: "Connected again", count: 1 });
+  }
+}
+
+function watchConnection() {
+  let before = connectionState.peek();
+  effect(() => {
+    const now = connectionState.value;
+    if (now !== before) tellConnection(before, now);
+    before = now;
+  });
+}
+
+/** Another PC was chosen: its numbers and lines are wanted at once. */
+function watchSelection() {
+  effect(() => {
+    if (selectedId.value === null || !isSessionKnown) return;
+    Promise.all([refreshMetrics(), refreshLogs()]).then(
+      () => saveSnapshot(takeSnapshot),
+      () => {},
+    );
+  });
+}
+
+async function enter() {
+  try {
+    await learnSession();
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) return;
+    showSnapshot();
+  }
+  startLive(refreshTopics);
+}
+
+function start() {
+  const setupToken = takeSetupToken();
+  startTicking();
+  onSessionLost(forget);
+  onEntered(() => void enter());
+  watchConnection();
+  watchSelection();
+  addEventListener("offline", () => startLive(refreshTopics));
+  addEventListener("online", () => startLive(refreshTopics));
+  const root = document.getElementById("page");
+  if (root) render(html`<${Page} setupToken=${setupToken} onLogOut=${() => void logOut(forget)} />`, root);
+  if (setupToken === null) void enter();
+  else view.value = "setup";
+  void registerWorker();
+}
+
+start();

@@ -1,0 +1,146 @@
+/**
+ * Speaks to the operator API and turns whatever goes wrong into one of two errors.
+ * It refuses to retry or to keep anything: that is for those who ask.
+ */
+
+/** @import * as Shapes from "./shapes.js" */
+
+const timeoutMs = 15_000;
+
+/** The server answered, and the answer is no. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} code
+   * @param {{ message: string, retryAfterS?: number | null }} answer
+   */
+  constructor(status, code, { message, retryAfterS = null }) {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+    this.code = code;
+    this.retryAfterS = retryAfterS;
+  }
+}
+
+/** Nothing that RECO3 said came back: no network, no server, or somebody else's page in between. */
+export class ConnectionLost extends Error {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = "ConnectionLost";
+  }
+}
+
+/** @type {() => void} */
+let tellSessionLost = () => {};
+
+/** @param {() => void} listener */
+export function onSessionLost(listener) {
+  tellSessionLost = listener;
+}
+
+/** @param {string} path @returns {Promise<any>} */
+const get = (path) => request("GET", path);
+/** @param {string} path @param {object} [body] @returns {Promise<any>} */
+const post = (path, body = {}) => request("POST", path, body);
+
+/** @returns {Promise<Shapes.Config>} */
+export const fetchConfig = () => get("/api/config/test-mode");
+/** @returns {Promise<Shapes.Operator>} */
+export const fetchSession = () => get("/api/session");
+/** @param {string} apiKey @returns {Promise<Shapes.Operator>} */
+export const openSession = (apiKey) => post("/api/session", { api_key: apiKey });
+export const closeSession = () => request("DELETE", "/api/session");
+/** @param {string} token @returns {Promise<{ name: string, api_key: string }>} */
+export const setUp = (token) => post("/api/setup", { token });
+
+/** @param {{ limit: number, cursor: string | null }} page @returns {Promise<Shapes.AgentsPage>} */
+export const fetchAgents = (page) => get(`/api/r3/agents?${query(page)}`);
+/** @param {string} agentId @param {number} minutes @returns {Promise<Shapes.SamplesPage>} */
+export const fetchSamples = (agentId, minutes) => get(`/api/r3/agent/${segment(agentId)}/metrics?${query({ minutes })}`);
+/** @param {string} agentId @param {{ limit: number, cursor?: string | null }} page @returns {Promise<Shapes.LogsPage>} */
+export const fetchLogs = (agentId, page) => get(`/api/r3/agent/${segment(agentId)}/logs?${query(page)}`);
+/** @param {{ limit: number, cursor?: string | null }} page @returns {Promise<Shapes.CommandsPage>} */
+export const fetchCommands = (page) => get(`/api/agent-commands?${query(page)}`);
+/** @param {string} agentId @param {Shapes.CommandType} type @param {Shapes.Payload} payload @returns {Promise<{ id: string }>} */
+export const createCommand = (agentId, type, payload) =>
+  post("/api/agent-commands", { agent_id: agentId, type, payload });
+/** @param {string} commandId @returns {Promise<{ approval_id: string }>} */
+export const approveCommand = (commandId) => post(`/api/agent-commands/${segment(commandId)}/approve`);
+/** @param {{ status: string, limit: number }} page @returns {Promise<Shapes.IncidentsPage>} */
+export const fetchIncidents = (page) => get(`/api/incidents?${query(page)}`);
+/** @param {string} incidentId */
+export const closeIncident = (incidentId) => post(`/api/incidents/${segment(incidentId)}/close`);
+
+/** @param {string} text */
+function segment(text) {
+  return encodeURIComponent(text);
+}
+
+/** @param {Record<string, string | number | null>} fields */
+function query(fields) {
+  const given = Object.entries(fields).filter(([, value]) => value !== null);
+  return new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {object} [body]
+ */
+async function request(method, path, body) {
+  const response = await answer(method, path, body);
+  const content = await json(response);
+  if (response.ok && content !== null) return content;
+  const error = refusal(response, content);
+  const isLogin = method !== "GET" && (path === "/api/session" || path === "/api/setup");
+  if (error instanceof ApiError && error.status === 401 && !isLogin) tellSessionLost();
+  throw error;
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {object} [body]
+ */
+async function answer(method, path, body) {
+  /** @type {RequestInit} */
+  const options = {
+    method,
+    credentials: "same-origin",
+    cache: "no-store",
+    redirect: "error",
+    signal: AbortSignal.timeout(timeoutMs),
+  };
+  if (method !== "GET") options.headers = { "Content-Type": "application/json" };
+  if (body) options.body = JSON.stringify(body);
+  try {
+    return await fetch(path, options);
+  } catch {
+    throw new ConnectionLost("The server does not answer.");
+  }
+}
+
+/** @param {Response} response */
+async function json(response) {
+  try {
+    const content = await response.json();
+    return typeof content === "object" ? content : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {Response} response
+ * @param {any} content
+ */
+function refusal(response, content) {
+  if (typeof content?.error !== "string") {
+    return new ConnectionLost(`Something that is not RECO3 answered (HTTP ${response.status}).`);
+  }
+  const message = typeof content.message === "string" ? content.message : content.error;
+  const retryAfterS = Number(response.headers.get("Retry-After")) || null;
+  return new ApiError(response.status, content.error, { message, retryAfterS });
+}

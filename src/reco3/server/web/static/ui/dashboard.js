@@ -1,0 +1,76 @@
+/**
+ * Where each section stands on the page.
+ * It refuses to know what is in them.
+ */
+import { html, useState } from "../vendor/preact-htm-signals.js";
+import { AgentsSection } from "./agents.js";
+import { ApprovalDialog, CommandsSection } from "./commands.js";
+import { ControlDialog, ControlsSection } from "./controls.js";
+import { Icon, Mark } from "./icons.js";
+import { IncidentsSection } from "./incidents.js";
+import { ConnectionPill, OfflineBanner, connectionState } from "./live.js";
+import { LogsSection } from "./logs.js";
+import { MetricsSection } from "./metrics.js";
+import { LoginView, SetupView, config, operator, view } from "./session.js";
+import { oneLine } from "./texts.js";
+import { chooseTheme, currentTheme } from "./themes.js";
+import { ToastRegion } from "./toasts.js";
+
+/** @param {{ setupToken: string | null, onLogOut: () => void }} props */
+export function Page({ setupToken, onLogOut }) {
+  if (view.value === "starting") return html`<main class="gate"><p class="quiet">Opening RECO3…</p></main>`;
+  if (view.value === "setup" && setupToken !== null) return html`<${SetupView} token=${setupToken} />`;
+  if (view.value === "login" || view.value === "setup") return html`<${LoginView} />`;
+  return html`<${Header} onLogOut=${onLogOut} />
+    <${OfflineBanner} />
+    <main class="dashboard" id="main" data-stale=${connectionState.value === "offline"}>
+      <${AgentsSection} />
+      <${MetricsSection} />
+      <div class="side">
+        <${ControlsSection} />
+        <${CommandsSection} />
+        <${IncidentsSection} />
+      </div>
+      <${LogsSection} />
+    </main>
+    <${ApprovalDialog} />
+    <${ControlDialog} />
+    <${ToastRegion} />`;
+}
+
+/** @param {{ onLogOut: () => void }} props */
+function Header({ onLogOut }) {
+  const who = operator.value;
+  return html`<header class="top">
+    <a class="skip" href="#main">Skip to the dashboard</a>
+    <h1 class="brand"><${Mark} /> <span>RECO3</span></h1>
+    <${ConnectionPill} />
+    <span class="top-space"></span>
+    ${who && html`<span class="who" title=${`role ${oneLine(who.role)}`}><bdi>${oneLine(who.name)}</bdi></span>`}
+    <${ThemeButton} />
+    ${who &&
+    who.how !== "test-mode" &&
+    html`<button type="button" class="button ghost icon-button" onClick=${onLogOut}>
+      <${Icon} shape="leave" /><span class="wide-text">Log out</span>
+    </button>`}
+    ${config.value?.test_mode && html`<strong class="test-badge">TEST MODE</strong>`}
+  </header>`;
+}
+
+function ThemeButton() {
+  const [theme, setTheme] = useState(currentTheme);
+  const other = theme === "dark" ? "light" : "dark";
+  const change = () => {
+    chooseTheme(other);
+    setTheme(other);
+  };
+  return html`<button
+    type="button"
+    class="button ghost icon-button"
+    aria-label=${`Switch to the ${other} theme`}
+    title=${`Switch to the ${other} theme`}
+    onClick=${change}
+  >
+    <${Icon} shape=${other === "light" ? "sun" : "moon"} />
+  </button>`;
+}

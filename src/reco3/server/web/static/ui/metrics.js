@@ -1,0 +1,208 @@
+/**
+ * How the selected PC is doing: numbers now, and a line of the last 15 minutes each.
+ * It refuses to fill holes: a PC that was away leaves a gap.
+ */
+import { computed, html, signal } from "../vendor/preact-htm-signals.js";
+import { AgentStatus, LoadBar, LockState, ModeTag, selectedAgent, selectedId } from "./agents.js";
+import { fetchSamples } from "./api.js";
+import { bytesText, isNumber, loadTone, percentText, rateText, usageText } from "./quantities.js";
+import { coalesced } from "./refreshing.js";
+import { Sparkline, pointsOf, ratesOf } from "./sparklines.js";
+import { counted, oneLine, visibleLines } from "./texts.js";
+import { Age, noteServerTime, serverNowMs } from "./times.js";
+
+/** @import * as Shapes from "./shapes.js" */
+
+const shownMinutes = 15;
+const currentForMs = 30_000;
+
+const history = signal(/** @type {{ agentId: string | null, samples: Shapes.Sample[] }} */ ({ agentId: null, samples: [] }));
+export const samples = computed(() => (history.value.agentId === selectedId.value ? history.value.samples : []));
+
+export const refreshMetrics = coalesced(async () => {
+  const agentId = selectedId.peek();
+  if (agentId === null) return;
+  const page = await fetchSamples(agentId, shownMinutes);
+  noteServerTime(page.now);
+  restoreSamples(agentId, page.samples ?? []);
+});
+
+/** @param {string | null} agentId @param {Shapes.Sample[]} kept */
+export function restoreSamples(agentId, kept) {
+  history.value = { agentId, samples: kept };
+}
+
+export function MetricsSection() {
+  const agent = selectedAgent.value;
+  return html`<section class="panel metrics" aria-labelledby="metrics-heading">
+    <header class="panel-head">
+      <h2 id="metrics-heading">System Metrics</h2>
+      ${agent && html`<span class="panel-subject"><bdi>${oneLine(agent.agent_id)}</bdi></span>`}
+    </header>
+    ${agent ? html`<${AgentMetrics} agent=${agent} />` : html`<p class="empty">No PC to show yet.</p>`}
+  </section>`;
+}
+
+/** @param {{ agent: Shapes.Agent }} props */
+function AgentMetrics({ agent }) {
+  const metrics = agent.metrics ?? {};
+  return html`<${AgentFacts} agent=${agent} metrics=${metrics} />
+    <div class="tiles" data-stale=${agent.status === "OFFLINE"}>
+      <${ShareTile}
+        name="CPU"
+        column="cpu_percent"
+        percent=${metrics.cpu_percent}
+        note=${isNumber(metrics.cpu_count) ? counted(metrics.cpu_count, "core") : ""}
+      />
+      <${ShareTile}
+        name="Memory"
+        column="mem_percent"
+        percent=${metrics.mem_percent}
+        note=${usageText(metrics.mem_used_mb, metrics.mem_total_mb, "MiB")}
+      />
+      <${ShareTile}
+        name="Disk"
+        column="disk_percent"
+        percent=${metrics.disk_percent}
+        note=${usageText(metrics.disk_used_gb, metrics.disk_total_gb, "GiB")}
+      />
+      <${NetworkTile} metrics=${metrics} />
+    </div>
+    <${ProcessTable} processes=${metrics.processes ?? []} />
+    <${InterfaceList} interfaces=${metrics.interfaces ?? []} />`;
+}
+
+/** @param {{ agent: Shapes.Agent, metrics: Shapes.Metrics }} props */
+function AgentFacts({ agent, metrics }) {
+  return html`<div class="facts">
+      <${AgentStatus} status=${agent.status} />
+      <span>Seen <${Age} stamp=${agent.last_seen} /></span>
+      <span><bdi>${oneLine(metrics.hostname ?? agent.agent_id)}</bdi></span>
+      <span><bdi>${oneLine(agent.platform)}</bdi></span>
+      <span>Agent <bdi>${oneLine(agent.version)}</bdi></span>
+      <span>Mode <${ModeTag} mode=${agent.mode} /></span>
+      <span>apply_enabled <${LockState} isOpen=${agent.apply_enabled} /></span>
+    </div>
+    ${agent.status === "OFFLINE" &&
+    html`<p class="note" data-tone="warn">This PC is OFFLINE. The numbers are from <${Age} stamp=${agent.last_seen} />.</p>`}
+    ${agent.last_error &&
+    html`<details class="full-error">
+      <summary>Last error, <${Age} stamp=${agent.last_error_at} /></summary>
+      <pre class="output">${visibleLines(agent.last_error)}</pre>
+    </details>`}`;
+}
+
+const span = computed(() => ({ toMs: serverNowMs.value, fromMs: serverNowMs.value - shownMinutes * 60_000 }));
+
+/** @param {{ name: string, column: string, percent: number | null | undefined, note: string }} props */
+function ShareTile({ name, column, percent, note }) {
+  const points = pointsOf(samples.value, column);
+  const { fromMs, toMs } = span.value;
+  const peak = points.length > 0 ? Math.max(...points.map((point) => point.value)) : null;
+  return html`<article class="tile">
+    <h3>${name}</h3>
+    <p class="tile-value" data-tone=${loadTone(percent)}>${percentText(percent)}</p>
+    <p class="tile-note">${note}</p>
+    <${LoadBar} percent=${percent} />
+    <${Sparkline}
+      lines=${[{ name: column, points }]}
+      fromMs=${fromMs}
+      toMs=${toMs}
+      top=${100}
+      label=${`${name}, last ${shownMinutes} minutes: ${points.length === 0 ? "no samples" : `highest ${percentText(peak)}`}`}
+    />
+    <p class="tile-range"><span>−15 min</span><span>peak ${percentText(peak)}</span><span>now</span></p>
+  </article>`;
+}
+
+/** @param {{ metrics: Shapes.Metrics }} props */
+function NetworkTile({ metrics }) {
+  const received = ratesOf(pointsOf(samples.value, "net_bytes_recv"));
+  const sent = ratesOf(pointsOf(samples.value, "net_bytes_sent"));
+  const { fromMs, toMs } = span.value;
+  const peak = Math.max(0, ...received.map(({ value }) => value), ...sent.map(({ value }) => value));
+  return html`<article class="tile network">
+    <h3>Network</h3>
+    <p class="tile-value rates">
+      <span class="rate-in"><span class="rate-name">in</span> ${rateText(currentRate(received, toMs))}</span>
+      <span class="rate-out"><span class="rate-name">out</span> ${rateText(currentRate(sent, toMs))}</span>
+    </p>
+    <p class="tile-note" title="since boot">Σ ${bytesText(metrics.net_bytes_recv)} / ${bytesText(metrics.net_bytes_sent)}</p>
+    <${Sparkline}
+      lines=${[
+        { name: "in", points: received },
+        { name: "out", points: sent },
+      ]}
+      fromMs=${fromMs}
+      toMs=${toMs}
+      label=${`Network, last ${shownMinutes} minutes: ${received.length === 0 ? "no samples" : `highest ${rateText(peak)}`}`}
+    />
+    <p class="tile-range">
+      <span>−15 min</span><span>peak ${received.length > 0 ? rateText(peak) : "–"}</span><span>now</span>
+    </p>
+  </article>`;
+}
+
+/** A rate that is no longer current is not shown as one. @param {{ atMs: number, value: number }[]} rates @param {number} nowMs */
+function currentRate(rates, nowMs) {
+  const last = rates.at(-1);
+  return last && nowMs - last.atMs <= currentForMs ? last.value : null;
+}
+
+/** @param {{ processes: Shapes.WatchedProcess[] }} props */
+function ProcessTable({ processes }) {
+  if (processes.length === 0) return html`<p class="quiet small-note">This PC watches no process (watch.processes).</p>`;
+  return html`<div class="scroll-x">
+    <table class="table processes">
+      <caption>
+        Watched processes
+      </caption>
+      <thead>
+        <tr>
+          <th scope="col">Process</th>
+          <th scope="col">State</th>
+          <th scope="col" class="number">pid</th>
+          <th scope="col" class="number">Count</th>
+          <th scope="col" class="number">Restarts</th>
+          <th scope="col" class="wide-only">allow_restart</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${processes.map((process, index) => html`<${ProcessRow} key=${`${process.name}#${index}`} process=${process} />`)}
+      </tbody>
+    </table>
+  </div>`;
+}
+
+/** @param {{ process: Shapes.WatchedProcess }} props */
+function ProcessRow({ process }) {
+  const pids = (process.pids ?? []).join(", ");
+  return html`<tr>
+    <th scope="row"><bdi>${oneLine(process.name)}</bdi></th>
+    <td>
+      <span class="status" data-status=${process.running ? "ONLINE" : "OFFLINE"}>
+        <span class="status-mark" aria-hidden="true"></span>${process.running ? "running" : "not running"}
+      </span>
+    </td>
+    <td class="number" title=${pids}>${process.pid ?? "–"}</td>
+    <td class="number">${process.count ?? "–"}</td>
+    <td class="number">${process.restarts ?? "–"}</td>
+    <td class="wide-only">${process.allow_restart === true ? "true" : process.allow_restart === false ? "false" : "–"}</td>
+  </tr>`;
+}
+
+/** @param {{ interfaces: Shapes.InterfaceTotals[] }} props */
+function InterfaceList({ interfaces }) {
+  if (interfaces.length === 0) return null;
+  return html`<details class="interfaces">
+    <summary>${counted(interfaces.length, "network interface")}</summary>
+    <ul class="plain-list">
+      ${interfaces.map(
+        (one, index) => html`<li key=${`${one.name}#${index}`}>
+          <bdi>${oneLine(one.name)}</bdi>
+          <span class="quiet">${bytesText(one.bytes_recv)} in, ${bytesText(one.bytes_sent)} out since boot</span>
+        </li>`,
+      )}
+    </ul>
+  </details>`;
+}

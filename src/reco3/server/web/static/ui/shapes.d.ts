@@ -1,0 +1,227 @@
+/** The shapes that the operator API answers with. They describe; nothing here checks what really came. */
+
+export type Mode = "NORMAL" | "SAFE" | "LOCKED";
+export type CommandType =
+  | "SET_MODE"
+  | "SET_RATE_LIMIT"
+  | "NOTIFY_OPS"
+  | "RESTART_PROCESS"
+  | "STOP_PROCESS"
+  | "ROLLBACK";
+export type Strength = "safe" | "moderate" | "strong";
+export type CommandStatus =
+  | "pending"
+  | "delivered"
+  | "running"
+  | "completed"
+  | "failed"
+  | "rejected"
+  | "expired"
+  | "cancelled"
+  | "unknown";
+export type Severity = "INFO" | "WARN" | "ERROR" | "CRITICAL";
+export type Payload = Record<string, unknown>;
+
+export interface WatchedProcess {
+  name: string;
+  running?: boolean;
+  pid?: number | null;
+  status?: string | null;
+  count?: number | null;
+  pids?: number[] | null;
+  restarts?: number | null;
+  allow_restart?: boolean | null;
+}
+
+export interface InterfaceTotals {
+  name: string;
+  bytes_sent?: number | null;
+  bytes_recv?: number | null;
+}
+
+export interface Metrics {
+  cpu_percent?: number | null;
+  cpu_count?: number | null;
+  mem_percent?: number | null;
+  mem_used_mb?: number | null;
+  mem_total_mb?: number | null;
+  disk_percent?: number | null;
+  disk_used_gb?: number | null;
+  disk_total_gb?: number | null;
+  net_bytes_sent?: number | null;
+  net_bytes_recv?: number | null;
+  platform?: string | null;
+  hostname?: string | null;
+  mode?: string | null;
+  apply_enabled?: boolean | null;
+  processes?: WatchedProcess[] | null;
+  interfaces?: InterfaceTotals[] | null;
+}
+
+export interface Agent {
+  agent_id: string;
+  status: "ONLINE" | "OFFLINE";
+  last_seen: string | null;
+  platform: string | null;
+  version: string | null;
+  mode: Mode | null;
+  apply_enabled: boolean | null;
+  recent_error_count: number;
+  last_error: string | null;
+  last_error_at: string | null;
+  metrics: Metrics | null;
+}
+
+export interface AgentsPage {
+  agents: Agent[];
+  count: number;
+  online: number;
+  offline: number;
+  next_cursor: string | null;
+  now: string;
+}
+
+export interface Sample {
+  ts: string;
+  cpu_percent: number | null;
+  mem_percent: number | null;
+  disk_percent: number | null;
+  net_bytes_sent: number | null;
+  net_bytes_recv: number | null;
+}
+
+export interface SamplesPage {
+  samples: Sample[];
+  count: number;
+  now: string;
+}
+
+export interface LogLine {
+  id: number | string;
+  agent_id: string;
+  ts: string;
+  level: string;
+  code: string | null;
+  msg: string;
+  meta_json: string | null;
+  created_at: string;
+}
+
+export interface LogsPage {
+  logs: LogLine[];
+  count: number;
+  next_cursor: string | null;
+  now: string;
+}
+
+export interface CommandResult {
+  success?: boolean;
+  output?: unknown;
+  error?: unknown;
+  code?: unknown;
+  exit_code?: unknown;
+  duration_ms?: unknown;
+}
+
+export interface Approval {
+  id: string;
+  approved_by: string;
+  approved_at: string;
+}
+
+export interface Command {
+  id: string;
+  agent_id: string;
+  ts: string;
+  type: string;
+  strength: Strength;
+  payload: Payload | null;
+  status: CommandStatus;
+  result: CommandResult | null;
+  result_json: string | null;
+  needs_approval: boolean;
+  approved: boolean;
+  approval: Approval | null;
+  created_by: string | null;
+  delivered_at: string | null;
+  started_at: string | null;
+  finished_at: string | null;
+}
+
+export interface CommandsPage {
+  commands: Command[];
+  count: number;
+  next_cursor: string | null;
+  now: string;
+}
+
+export interface Incident {
+  id: string | number;
+  ts_open: string;
+  ts_close: string | null;
+  severity: string;
+  title: string;
+  summary: string | null;
+  status: "open" | "closed";
+  agent_id: string | null;
+  code: string | null;
+  count: number;
+  last_seen_at: string | null;
+}
+
+export interface IncidentsPage {
+  incidents: Incident[];
+  count: number;
+  next_cursor: string | null;
+  now: string;
+}
+
+export interface Config {
+  test_mode: boolean;
+  require_approval: boolean;
+  version: string;
+  locked: boolean;
+}
+
+export interface Operator {
+  name: string;
+  role: string;
+  how: "test-mode" | "session" | "api-key";
+}
+
+export type Topic = "agents" | "commands" | "logs" | "incidents";
+
+/** What the live stream says has changed; no ids means any PC. */
+export interface Change {
+  topics: Topic[];
+  agent_ids: string[];
+}
+
+export type ConnectionState = "connecting" | "live" | "polling" | "offline";
+
+export type Tone = "good" | "warn" | "bad" | "plain";
+
+export interface Toast {
+  /** A later toast with the same key takes the earlier one's place. */
+  key: string;
+  tone: Tone;
+  title: string;
+  text?: string;
+  /** A decision stands out, and is offered only while the server can hear it. */
+  action?: { label: string; run: () => void; isDecision?: boolean };
+  /** Stays until somebody dismisses it or its reason is gone. */
+  sticky?: boolean;
+  count?: number;
+}
+
+export interface Snapshot {
+  saved_at_ms: number;
+  operator: Operator;
+  config: Config;
+  agents: AgentsPage;
+  commands: Command[];
+  incidents: Incident[];
+  selected_id: string | null;
+  samples: Sample[];
+  logs: LogLine[];
+}

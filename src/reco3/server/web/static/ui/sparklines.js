@@ -1,0 +1,116 @@
+/**
+ * Draws a small line of the last minutes; where nothing was measured there is a gap, never a guess.
+ * It refuses to know what the numbers mean.
+ */
+import { html } from "../vendor/preact-htm-signals.js";
+import { isNumber } from "./quantities.js";
+
+// Agents report every 10 s; more than two missed reports is a gap.
+const longestStepMs = 25_000;
+const width = 300;
+const height = 56;
+const margin = 3;
+
+/** @typedef {{ atMs: number, value: number }} Point */
+/** @typedef {{ name: string, points: Point[] }} Line */
+/** @typedef {{ fromMs: number, toMs: number, top: number }} Frame */
+
+/**
+ * Points of one column; samples without a number leave a gap.
+ * @param {{ ts: string }[]} samples
+ * @param {string} column
+ * @returns {Point[]}
+ */
+export function pointsOf(samples, column) {
+  return samples.flatMap((sample) => {
+    const value = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (sample))[column];
+    const atMs = Date.parse(sample.ts);
+    return isNumber(value) && !Number.isNaN(atMs) ? [{ atMs, value }] : [];
+  });
+}
+
+/**
+ * Rates per second of a counter; a counter that went down was reset by a reboot, which is a gap.
+ * @param {Point[]} totals
+ * @returns {Point[]}
+ */
+export function ratesOf(totals) {
+  return totals.flatMap((point, index) => {
+    const previous = totals[index - 1];
+    if (!previous || point.value < previous.value) return [];
+    const stepMs = point.atMs - previous.atMs;
+    if (stepMs <= 0 || stepMs > longestStepMs) return [];
+    return [{ atMs: point.atMs, value: ((point.value - previous.value) * 1000) / stepMs }];
+  });
+}
+
+/**
+ * The runs of points without a gap between them.
+ * @param {Point[]} points
+ * @returns {Point[][]}
+ */
+export function runsOf(points) {
+  /** @type {Point[][]} */
+  const runs = [];
+  let previousMs = -Infinity;
+  for (const point of points) {
+    if (point.atMs - previousMs > longestStepMs) runs.push([]);
+    runs.at(-1)?.push(point);
+    previousMs = point.atMs;
+  }
+  return runs;
+}
+
+/**
+ * @param {{ lines: Line[], fromMs: number, toMs: number, top?: number, label: string }} props
+ */
+export function Sparkline({ lines, fromMs, toMs, top, label }) {
+  const highest = Math.max(0, ...lines.flatMap((line) => line.points.map((point) => point.value)));
+  const frame = { fromMs, toMs, top: top ?? (highest * 1.15 || 1) };
+  return html`<svg
+    class="sparkline"
+    viewBox=${`0 0 ${width} ${height}`}
+    preserveAspectRatio="none"
+    role="img"
+    aria-label=${label}
+  >
+    <line class="spark-base" x1="0" x2=${width} y1=${height - 0.5} y2=${height - 0.5} />
+    ${lines.map((line, index) => html`<${SparkLine} key=${line.name} line=${line} frame=${frame} index=${index} />`)}
+  </svg>`;
+}
+
+/** @param {{ line: Line, frame: Frame, index: number }} props */
+function SparkLine({ line, frame, index }) {
+  const runs = runsOf(line.points.filter((point) => point.atMs >= frame.fromMs && point.atMs <= frame.toMs));
+  const strokes = runs.map((run) => strokeOf(run, frame)).join("");
+  const areas = runs.map((run) => areaOf(run, frame)).join("");
+  return html`<g class=${`spark spark-${index}`}>
+    ${areas && html`<path class="spark-area" d=${areas} />`}
+    ${strokes && html`<path class="spark-line" d=${strokes} vector-effect="non-scaling-stroke" />`}
+  </g>`;
+}
+
+/** @param {Point} point @param {Frame} frame */
+function placeOf(point, frame) {
+  const x = ((point.atMs - frame.fromMs) / (frame.toMs - frame.fromMs)) * width;
+  const share = Math.min(1, Math.max(0, point.value / frame.top));
+  return { x: x.toFixed(1), y: (height - margin - share * (height - 2 * margin)).toFixed(1) };
+}
+
+/** A lone point becomes a dot, which a stroke with round ends draws. @param {Point[]} run @param {Frame} frame */
+function strokeOf(run, frame) {
+  const places = run.map((point) => placeOf(point, frame));
+  const [first, ...others] = places;
+  if (!first) return "";
+  const steps = others.length > 0 ? others : [first];
+  return `M${first.x} ${first.y}${steps.map(({ x, y }) => `L${x} ${y}`).join("")}`;
+}
+
+/** @param {Point[]} run @param {Frame} frame */
+function areaOf(run, frame) {
+  const [first, ...others] = run.map((point) => placeOf(point, frame));
+  const last = others.at(-1);
+  if (!first || !last) return "";
+  const steps = others.map(({ x, y }) => `L${x} ${y}`).join("");
+  return `M${first.x} ${height}L${first.x} ${first.y}${steps}L${last.x} ${height}Z`;
+}

@@ -1,0 +1,60 @@
+"""Fixtures of the end-to-end tests: worlds of real processes, and a real Chromium."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from world import World
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A server, a demo service and an agent that may apply commands, all running."""
+    yield from _running_world(tmp_path, apply_enabled=True)
+
+
+@pytest.fixture
+def locked_world(tmp_path: Path) -> Iterator[World]:
+    """The same with `control.apply_enabled: false` on the PC."""
+    yield from _running_world(tmp_path, apply_enabled=False)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A real Chromium; missing, its tests skip on a laptop and fail in CI."""
+    path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if path is None:
+        message = f"no Chromium found (looked for {', '.join(CHROMIUM_NAMES)})"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()
+
+
+def _running_world(folder: Path, *, apply_enabled: bool) -> Iterator[World]:
+    world = World(folder)
+    try:
+        world.start_service()
+        world.start_server()
+        world.start_agent(apply_enabled=apply_enabled)
+        world.wait_online()
+        yield world
+    finally:
+        world.tear_down()

@@ -1,0 +1,31 @@
+"""Asks an open page what its security policy stopped, and where this machine's Chromium is.
+
+It starts nothing: the fixtures are in `page_fixtures`.
+"""
+
+import shutil
+from collections.abc import Callable
+
+from playwright.sync_api import Page
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+
+OpenPage = Callable[..., Page]
+
+
+def chromium_path() -> str | None:
+    """The path of the browser that the `chromium` fixture found too."""
+    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+def violations_of(page: Page) -> list[str]:
+    """What the content security policy stopped on this page so far."""
+    found: list[str] = page.evaluate("window.violations")
+    return found
+
+
+def wait_until_settled(page: Page) -> None:
+    """Wait for both first looks: the one at the start, and the one when the live stream is open."""
+    entries = "performance.getEntriesByType('resource')"
+    page.wait_for_function(f"() => {entries}.filter(({{ name }}) => name.includes('/api/incidents')).length > 1")
