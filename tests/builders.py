@@ -1,0 +1,191 @@
+"""Builders: valid values with defaults, so that a test shows only what matters to it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fakes import START, CounterIds, FakeClock, RecordingAnnouncer
+
+from reco3.protocol.commands import CommandType
+from reco3.protocol.messages import Heartbeat, LogBatch, LogEntry, Metrics, WatchedProcess
+from reco3.server.domain.agents import Agent, TakenHeartbeat
+from reco3.server.domain.audit import AuditEvent, HeartbeatAudit
+from reco3.server.domain.commands import AgentReport, Approval, Command, CommandStatus, ReportStatus
+from reco3.server.domain.operators import LoginMethod, Operator, Role
+from reco3.server.services.agent_keys import AgentKeyService
+from reco3.server.services.agents import AgentService
+from reco3.server.services.audit import AuditService
+from reco3.server.services.commands import CommandRequest, CommandService
+from reco3.server.services.denials import DenialService
+from reco3.server.services.incidents import IncidentRecorder, IncidentService
+from reco3.server.services.logs import LogService, TakenBatch
+from reco3.server.services.operators import OperatorService
+from reco3.server.services.ports import Outside, Store
+from reco3.server.services.wakeups import Wakeups
+
+PC = "pc-001"
+DATA = Path(__file__).parent / "data"
+SECRET = "a-secret-of-enough-characters"
+
+
+def cases(name: str) -> list[dict[str, Any]]:
+    """The table of cases in `tests/data/<name>.json`."""
+    table: list[dict[str, Any]] = json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
+    return table
+
+
+def expanded(value: Any) -> Any:
+    """A case's value written out.
+
+    `{"$repeat": text, "times": n}` and `{"$concat": [parts]}` say shortly what JSON cannot.
+    """
+    if isinstance(value, list):
+        return [expanded(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if "$repeat" in value:
+        return value["$repeat"] * value["times"]
+    if "$concat" in value:
+        return "".join(expanded(value["$concat"]))
+    return {name: expanded(part) for name, part in value.items()}
+
+
+def metrics(**changes: Any) -> Metrics:
+    """One sample of a PC that watches nginx."""
+    defaults: dict[str, Any] = {
+        "cpu_percent": 12.5,
+        "mem_percent": 40.0,
+        "disk_percent": 70.0,
+        "net_bytes_sent": 1_000,
+        "net_bytes_recv": 2_000,
+        "hostname": "machine",
+        "mode": "NORMAL",
+        "apply_enabled": False,
+        "processes": [WatchedProcess("nginx", running=True, pid=77, status="sleeping", count=1, pids=[77])],
+    }
+    return Metrics(**{**defaults, **changes})
+
+
+def taken_heartbeat(agent_id: str = PC, *, at: datetime = START, version: str = "1.0", **changes: Any) -> TakenHeartbeat:
+    """A heartbeat that passed the border."""
+    heartbeat = Heartbeat(metrics(**changes), platform="linux", version=version)
+    processes = [{"name": process.name, "running": process.running} for process in heartbeat.metrics.processes]
+    body = {"metrics": {"cpu_percent": heartbeat.metrics.cpu_percent, "processes": processes}, "platform": "linux"}
+    return TakenHeartbeat(agent_id, heartbeat, json.dumps(body), at)
+
+
+def agent(agent_id: str = PC, *, last_seen: datetime = START, **changes: Any) -> Agent:
+    """A PC that is online and runs in NORMAL mode."""
+    defaults: dict[str, Any] = {
+        "platform": "linux",
+        "version": "1.0",
+        "payload_json": '{"metrics":{}}',
+        "created_at": START,
+        "updated_at": last_seen,
+        "mode": "NORMAL",
+        "apply_enabled": False,
+        "is_online": True,
+        "rollup_from": START,
+    }
+    return Agent(agent_id=agent_id, last_seen=last_seen, **{**defaults, **changes})
+
+
+def entry(msg: str = "disk failure on /dev/sda1", **changes: Any) -> LogEntry:
+    """An ERROR line."""
+    return LogEntry(msg, **{"ts": "2030-01-15T11:59:58Z", "level": "ERROR", **changes})
+
+
+def taken_batch(*entries: LogEntry, agent_id: str = PC, at: datetime = START, **numbering: Any) -> TakenBatch:
+    """A batch of lines that passed the border."""
+    return TakenBatch(agent_id, LogBatch(list(entries), **numbering), at)
+
+
+def command(command_type: CommandType = CommandType.SET_MODE, **changes: Any) -> Command:
+    """A pending command for `pc-001`."""
+    defaults: dict[str, Any] = {
+        "id": "cmd-1",
+        "agent_id": PC,
+        "ts": START,
+        "payload_json": '{"mode": "SAFE"}',
+        "status": CommandStatus.PENDING,
+        "created_by": "admin",
+    }
+    return Command(type=command_type, **{**defaults, **changes})
+
+
+def approval(command_id: str = "cmd-1") -> Approval:
+    """A human's yes."""
+    return Approval("approval-1", command_id, "admin", START)
+
+
+def report(status: ReportStatus = ReportStatus.COMPLETED, **changes: Any) -> AgentReport:
+    """A report about `cmd-1`."""
+    defaults: dict[str, Any] = {"command_id": "cmd-1", "agent_id": PC, "result": {"success": True}}
+    fields = {**defaults, **changes}
+    return AgentReport(status=status, result_json=json.dumps(fields["result"]), **fields)
+
+
+def operator(role: Role = Role.ADMIN, name: str = "admin") -> Operator:
+    """An operator who came with an API key."""
+    return Operator(name, role, LoginMethod.API_KEY)
+
+
+def request(
+    command_type: str = "SET_MODE", payload: Mapping[str, object] | None = None, *, agent_id: str = PC
+) -> CommandRequest:
+    """An operator's wish."""
+    return CommandRequest(agent_id, command_type, payload if payload is not None else {"mode": "SAFE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """Every service over one store, with a clock that the test moves."""
+
+    store: Store
+    clock: FakeClock
+    announcer: RecordingAnnouncer
+    wakeups: Wakeups
+    agents: AgentService
+    logs: LogService
+    commands: CommandService
+    incidents: IncidentService
+    audit: AuditService
+    operators: OperatorService
+    denials: DenialService
+    agent_keys: AgentKeyService
+
+    async def events(self, *event_types: str) -> list[AuditEvent]:
+        """The audit rows of these types (of all when none is named), oldest first."""
+        newest = await self.audit.newest(event_type=None, actor=None, before_id=None, limit=10_000)
+        events = [recorded.event for recorded in reversed(newest)]
+        return [event for event in events if not event_types or event.event_type in event_types]
+
+
+def rig(
+    store: Store,
+    *,
+    approval_required: bool = True,
+    heartbeat_audit: HeartbeatAudit = HeartbeatAudit.AUTO,
+    api_key: str | None = None,
+) -> Rig:
+    """The services, wired as `wiring` does it."""
+    clock, announcer, wakeups, new_id = FakeClock(), RecordingAnnouncer(), Wakeups(), CounterIds()
+    outside = Outside(store=store, announcer=announcer, clock=clock, new_id=new_id)
+    recorder = IncidentRecorder(new_id)
+    return Rig(
+        store=store,
+        clock=clock,
+        announcer=announcer,
+        wakeups=wakeups,
+        agents=AgentService(outside, heartbeat_audit),
+        logs=LogService(outside, recorder),
+        commands=CommandService(outside, wakeups, recorder, approval_required=approval_required),
+        incidents=IncidentService(outside),
+        audit=AuditService(outside),
+        operators=OperatorService(outside, api_key=api_key, secret_key=SECRET),
+        denials=DenialService(outside),
+        agent_keys=AgentKeyService(outside),
+    )

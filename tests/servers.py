@@ -1,0 +1,181 @@
+"""The real server as a process, for tests that speak HTTP to it.
+
+It starts `python app.py` on a free loopback port with its own instance folder, and stops what it started.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[1]
+START_DEADLINE_S = 30.0
+STOP_DEADLINE_S = 15.0
+ANSWER_DEADLINE_S = 30.0
+AGENT_KEYS = {"pc-001": "devkey", "pc-002": "otherkey"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, which must be JSON."""
+        return json.loads(self.body)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def agent_headers(agent_id: str = "pc-001", key: str | None = None) -> dict[str, str]:
+    """The two headers that an agent proves itself with."""
+    return {"X-AGENT-ID": agent_id, "X-API-Key": key if key is not None else AGENT_KEYS.get(agent_id, "")}
+
+
+class ServerProcess:
+    """A server of its own: `start`, talk to `base_url`, then `stop` or `kill`.
+
+    Its environment is made from `PATH` and what the test gives, so that no variable of the developer leaks in.
+    """
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.db_path = folder / "instance" / "reco3.db"
+        self.port = free_port()
+        self.environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "RECO3_DB_PATH": str(self.db_path),
+            "RECO3_AGENT_KEYS": json.dumps(AGENT_KEYS),
+            "PORT": str(self.port),
+            "PYTHONWARNINGS": "error",
+            **environment,
+        }
+        self._log_path = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Where the server answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start the process without waiting for it to answer."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(ROOT / "app.py")],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        return self._process
+
+    def start(self) -> Self:
+        """Start the server and wait until it answers `/health`."""
+        process = self.spawn()
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self.request("GET", "/health").status == http.client.OK:
+                    return self
+            time.sleep(0.02)
+        self.kill()
+        raise AssertionError(f"the server did not come up:\n{self.log_text()}")
+
+    def stop(self) -> None:
+        """Ask the server to stop, and demand that it did so cleanly."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        assert code == 0, f"exit code {code}:\n{self.log_text()}"
+        assert "Traceback" not in self.log_text(), self.log_text()
+
+    def kill(self) -> None:
+        """End the server as a power cut would, if it runs."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            process.kill()
+            process.wait()
+
+    def log_text(self) -> str:
+        """Everything that the server has printed."""
+        return self._log_path.read_text(encoding="utf-8", errors="replace")
+
+    def connection(self) -> http.client.HTTPConnection:
+        """A fresh connection, for tests that keep it."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_DEADLINE_S)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        raw: bytes | None = None,
+    ) -> Answer:
+        """Send one request, with the path exactly as given; `body` is sent as JSON, `raw` as it is."""
+        sent = dict(headers or {})
+        if raw is None and body is not None:
+            raw = json.dumps(body).encode()
+            sent.setdefault("Content-Type", "application/json")
+        with contextlib.closing(self.connection()) as connection:
+            connection.request(method, path, body=raw, headers=sent)
+            return read_answer(connection)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """GET as an operator."""
+        return self.request("GET", path, headers=headers)
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+        """POST JSON as an operator."""
+        return self.request("POST", path, body=body, headers=headers)
+
+    def say(self, path: str, body: Any, *, agent_id: str = "pc-001") -> Answer:
+        """POST JSON as an agent."""
+        return self.request("POST", path, body=body, headers=agent_headers(agent_id))
+
+    def pull(self, query: str = "", *, agent_id: str = "pc-001") -> Answer:
+        """Ask for commands as an agent."""
+        return self.request("GET", f"/agent/pull{query}", headers=agent_headers(agent_id))
+
+
+def read_answer(connection: http.client.HTTPConnection) -> Answer:
+    """The answer to what was sent on a connection."""
+    response = connection.getresponse()
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, headers, response.read())

@@ -1,0 +1,46 @@
+"""Metrics: numbers that no PC can have are refused."""
+
+from typing import Any
+
+import pytest
+from builders import PC, metrics
+from fakes import START
+
+from reco3.protocol.messages import Metrics, WatchedProcess
+from reco3.server.domain.errors import BadInput
+from reco3.server.domain.metrics import Sample, check_metrics, sample_of
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cpu_percent", float("nan")),
+        ("cpu_percent", float("inf")),
+        ("mem_percent", -0.1),
+        ("cpu_count", -1),
+        ("net_bytes_sent", 2**63),
+        ("disk_total_gb", 1e300),
+        ("hostname", "h" * 257),
+        ("platform", "p" * 257),
+        ("processes", [WatchedProcess("p", running=True)] * 201),
+    ],
+)
+def test_what_no_pc_can_have_is_refused_naming_its_field(field: str, value: Any) -> None:
+    with pytest.raises(BadInput) as refusal:
+        check_metrics(metrics(**{field: value}))
+
+    assert refusal.value.field == f"metrics.{field}"
+
+
+def test_an_older_agent_may_send_nothing_at_all() -> None:
+    check_metrics(Metrics())
+
+
+def test_the_largest_counter_and_a_busy_pc_are_taken() -> None:
+    check_metrics(metrics(net_bytes_sent=2**63 - 1, cpu_percent=100.0, apply_enabled=True))
+
+
+def test_a_sample_keeps_the_five_numbers_of_the_history() -> None:
+    sample = sample_of(PC, metrics(), START)
+
+    assert sample == Sample(PC, START, 12.5, 40.0, 70.0, 1_000, 2_000)
