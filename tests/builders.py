@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fakes import START, CounterIds, FakeClock, RecordingAnnouncer
-
 from reco3.protocol.commands import CommandType
 from reco3.protocol.messages import Heartbeat, LogBatch, LogEntry, Metrics, WatchedProcess
 from reco3.server.domain.agents import Agent, TakenHeartbeat
@@ -69,7 +68,9 @@ def metrics(**changes: Any) -> Metrics:
     return Metrics(**{**defaults, **changes})
 
 
-def taken_heartbeat(agent_id: str = PC, *, at: datetime = START, version: str = "1.0", **changes: Any) -> TakenHeartbeat:
+def taken_heartbeat(
+    agent_id: str = PC, *, at: datetime = START, version: str = "1.0", **changes: Any
+) -> TakenHeartbeat:
     """A heartbeat that passed the border."""
     heartbeat = Heartbeat(metrics(**changes), platform="linux", version=version)
     processes = [{"name": process.name, "running": process.running} for process in heartbeat.metrics.processes]

@@ -2,22 +2,14 @@
 
 import contextlib
 import os
-import shutil
-import subprocess
-import tempfile
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 from sqlalchemy.engine import URL, make_url
 
+from postgresql import Postgres, own_cluster
 from reco3.server.store.database import Database
-from reco3.server.store.tables import metadata
-
-NEEDED = "PostgreSQL is needed: install it (apt-get install postgresql) or set RECO3_TEST_POSTGRES_URL"
-QUICK_SETTINGS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c listen_addresses= -c max_connections=100"
 
 
 @pytest.fixture
@@ -26,95 +18,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Postgres:
-    """A PostgreSQL server that hands out empty databases of our schema, and uses them again: making one is slow."""
-
-    def __init__(self, url: URL) -> None:
-        self._url = url
-        self._made: list[URL] = []
-        self._idle: list[URL] = []
-
-    def borrow(self) -> URL:
-        """An empty database, migrated."""
-        return self._idle.pop() if self._idle else self.new_database()
-
-    def give_back(self, url: URL) -> None:
-        """Take a database back that still has our schema, and empty it."""
-        tables = reversed(metadata.sorted_tables)
-        self._run(url, "; ".join(f"DELETE FROM {table.name}" for table in tables))
-        self._idle.append(url)
-
-    def new_database(self) -> URL:
-        """A database of the caller's own, migrated, that nobody will use after him."""
-        name = f"reco3_test_{uuid.uuid4().hex}"
-        self._run(self._url, f'CREATE DATABASE "{name}"')
-        url = self._url.set(database=name, drivername="postgresql+psycopg")
-        self._made.append(url)
-        database = Database(url)
-        database.open()
-        database.close()
-        return url
-
-    def close(self) -> None:
-        """Forget every database, even one that somebody is still connected to."""
-        for url in self._made:
-            self._run(self._url, f'DROP DATABASE "{url.database}" WITH (FORCE)')
-
-    def _run(self, url: URL, statement: str) -> None:
-        address = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        with psycopg.connect(address, autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL: the one that RECO3_TEST_POSTGRES_URL names, or a cluster of our own."""
     given = os.environ.get("RECO3_TEST_POSTGRES_URL")
     with contextlib.ExitStack() as stack:
-        url = make_url(given) if given else stack.enter_context(_own_cluster())
+        url = make_url(given) if given else stack.enter_context(own_cluster())
         server = Postgres(url)
         stack.callback(server.close)
         yield server
-
-
-@contextlib.contextmanager
-def _own_cluster() -> Iterator[URL]:
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    found = programs[-1] if programs else shutil.which("pg_ctl")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(NEEDED)
-        pytest.skip(NEEDED)
-    folder = Path(tempfile.mkdtemp(prefix="reco3-pg-"))
-    try:
-        yield from _running_cluster(Path(found).parent, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _running_cluster(programs: Path, folder: Path) -> Iterator[URL]:
-    as_user = _give_away(folder)
-    state = str(folder / "state")
-    pg_ctl = [*as_user, str(programs / "pg_ctl"), "-D", state, "-s", "-w"]
-    _run([*as_user, str(programs / "initdb"), "-D", state, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"])
-    _run([*pg_ctl, "-l", str(folder / "log"), "-o", f"{QUICK_SETTINGS} -k {folder}", "start"])
-    try:
-        yield URL.create("postgresql", username="postgres", database="postgres", query={"host": str(folder)})
-    finally:
-        _run([*pg_ctl, "-m", "immediate", "stop"])
-
-
-def _give_away(folder: Path) -> list[str]:
-    """PostgreSQL refuses to run as root: root hands the folder to `postgres` and speaks through runuser."""
-    if os.geteuid() != 0:
-        return []
-    shutil.chown(folder, "postgres")
-    return ["runuser", "-u", "postgres", "--"]
-
-
-def _run(argv: list[str]) -> None:
-    done = subprocess.run(argv, cwd="/", capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"{argv} failed:\n{done.stdout}{done.stderr}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -38,7 +38,7 @@ class RecordingAnnouncer:
 
 
 class CounterIds:
-    """Ids that count: `id-0001`, `id-0002`, …"""
+    """Ids that count: `id-0001`, `id-0002` and so on."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)

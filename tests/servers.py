@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
+STARTED = b"Application startup complete"
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 15.0
 ANSWER_DEADLINE_S = 30.0
@@ -39,11 +41,12 @@ class Answer:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A loopback port that nobody uses, below those that the system gives to outgoing connections."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret: other tests choose at the same time
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def agent_headers(agent_id: str = "pc-001", key: str | None = None) -> dict[str, str]:
@@ -70,6 +73,7 @@ class ServerProcess:
             **environment,
         }
         self._log_path = folder / "server.log"
+        self._log_before = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,15 +82,21 @@ class ServerProcess:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def spawned(self) -> subprocess.Popen[bytes]:
+        """The server's process."""
+        assert self._process is not None, "the server was not started"
+        return self._process
+
+    @property
     def pid(self) -> int:
         """The server's process id."""
-        assert self._process is not None, "the server was not started"
-        return self._process.pid
+        return self.spawned.pid
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process without waiting for it to answer."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("ab") as log:
+            self._log_before = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, str(ROOT / "app.py")],
                 cwd=self.folder,
@@ -102,12 +112,19 @@ class ServerProcess:
         process = self.spawn()
         deadline = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < deadline and process.poll() is None:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.request("GET", "/health").status == http.client.OK:
-                    return self
+            if self._is_up():
+                return self
             time.sleep(0.02)
         self.kill()
         raise AssertionError(f"the server did not come up:\n{self.log_text()}")
+
+    def _is_up(self) -> bool:
+        # Its own log says so first: another test's server might answer on a port that this one could not get.
+        if STARTED not in self._log_path.read_bytes()[self._log_before :]:
+            return False
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.request("GET", "/health").status == http.client.OK
+        return False
 
     def stop(self) -> None:
         """Ask the server to stop, and demand that it did so cleanly."""

@@ -27,5 +27,6 @@ def violations_of(page: Page) -> list[str]:
 
 def wait_until_settled(page: Page) -> None:
     """Wait for both first looks: the one at the start, and the one when the live stream is open."""
-    entries = "performance.getEntriesByType('resource')"
-    page.wait_for_function(f"() => {entries}.filter(({{ name }}) => name.includes('/api/incidents')).length > 1")
+    script = """() => ["/api/incidents", "/api/agent-commands?limit=50"].every((path) => performance
+        .getEntriesByType("resource").filter(({ name }) => name.includes(path)).length > 1)"""
+    page.wait_for_function(script)

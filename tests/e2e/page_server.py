@@ -62,6 +62,8 @@ def agent(agent_id: str = "pc-001", **changes: Any) -> Json:
         "apply_enabled": True,
         "processes": [process("nginx"), process("worker", running=False, pid=None, count=0, pids=[])],
         "interfaces": [{"name": "eth0", "bytes_sent": 4_200_000_000, "bytes_recv": 91_000_000_000}],
+        "journal": "epoch-1",
+        "veto_s": 0,
     } | changes.pop("metrics", {})
     row = {
         "agent_id": agent_id,
@@ -85,7 +87,8 @@ def agent(agent_id: str = "pc-001", **changes: Any) -> Json:
 def process(name: str, **changes: Any) -> Json:
     """One watched process, running."""
     row = {"name": name, "running": True, "pid": 4711, "status": "sleeping", "count": 2, "pids": [4711, 4712]}
-    return row | {"restarts": 0, "allow_restart": True} | changes
+    started_ms = int(NOW.timestamp() * 1000) - 3_600_000
+    return row | {"restarts": 0, "allow_restart": True, "create_time_ms": started_ms} | changes
 
 
 def command(command_id: str = "c-1", **changes: Any) -> Json:
@@ -107,8 +110,31 @@ def command(command_id: str = "c-1", **changes: Any) -> Json:
         "delivered_at": None,
         "started_at": None,
         "finished_at": None,
+        "reason": None,
+        "expires_at": stamp(-888),
+        "delivery_count": 0,
+        "accepted_at": None,
+        "cancel_requested_at": None,
+        "expect": None,
+        "resolution": None,
     } | changes
     return row | {"payload_json": json.dumps(row["payload"])}
+
+
+def step(event: str, ago_s: float, actor: str = "user:admin", **detail: Any) -> Json:
+    """One entry of a command's timeline."""
+    return {"at": stamp(ago_s), "event": event, "actor": actor, "detail": detail}
+
+
+def report(status: str, ago_s: float, result: Json, verdict: str = "taken") -> Json:
+    """One report of a PC about a command."""
+    return {"received_at": stamp(ago_s), "status": status, "result": result, "verdict": verdict}
+
+
+def orphan(report_id: int = 1, **changes: Any) -> Json:
+    """A report about a command that the server does not know."""
+    row = {"id": report_id, "agent_id": "pc-001", "command_id": "gone-1", "received_at": stamp(90)}
+    return row | {"status": "completed", "result": {"success": True, "output": "restarted"}} | changes
 
 
 def log_line(line_id: int, **changes: Any) -> Json:
@@ -164,6 +190,9 @@ class PageServer:
     incidents: list[Json] = field(default_factory=list)
     logs: list[Json] = field(default_factory=list)
     samples: list[Json] = field(default_factory=list)
+    timelines: dict[str, list[Json]] = field(default_factory=dict)
+    reports: dict[str, list[Json]] = field(default_factory=dict)
+    orphans: list[Json] = field(default_factory=list)
     test_mode: bool = True
     locked: bool = False
     operator: Json | None = field(default_factory=lambda: {"name": "admin", "role": "admin", "how": "test-mode"})
@@ -322,6 +351,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, self.server_rows.operator or {})
 
     def is_known(self) -> bool:
+        if self.headers.get("X-API-Key") == self.server_rows.api_key:
+            return True
         if self.server_rows.operator is None:
             self._json(401, {"error": "unauthorized", "message": "log in first"})
         return self.server_rows.operator is not None
@@ -366,7 +397,50 @@ class _Handler(BaseHTTPRequestHandler):
         self._list("logs", [row for row in self.server_rows.logs if row["agent_id"] == parts[0]])
 
     def command_list(self, _parts: list[str], _body: Json) -> None:
-        self._list("commands", self.server_rows.commands)
+        query = self.query()
+        statuses = query.get("status", [""])[0].split(",")
+        agent_id = query.get("agent_id", [""])[0]
+        rows = [row for row in self.server_rows.commands if statuses == [""] or row["status"] in statuses]
+        self._list("commands", [row for row in rows if agent_id in ("", row["agent_id"])])
+
+    def command_detail(self, parts: list[str], _body: Json) -> None:
+        if not self.is_known():
+            return
+        rows = self.server_rows
+        if (row := self._command(parts[0])) is not None:
+            facts = {"timeline": rows.timelines.get(row["id"], []), "reports": rows.reports.get(row["id"], [])}
+            self._json(200, row | facts)
+
+    def _command(self, command_id: str) -> Json | None:
+        row = next((row for row in self.server_rows.commands if row["id"] == command_id), None)
+        if row is None:
+            self._json(404, {"error": "command_not_found", "message": "There is no command of that id."})
+        return row
+
+    def cancel(self, parts: list[str], _body: Json) -> None:
+        if (row := self._command(parts[0])) is None:
+            return
+        if row["status"] == "pending":
+            row.update(status="cancelled", finished_at=stamp())
+            self._json(200, {"status": "cancelled"})
+        elif row["status"] == "delivered":
+            row.update(cancel_requested_at=stamp())
+            self._json(200, {"status": "cancel_requested"})
+        else:
+            self._json(409, {"error": "not_cancellable", "message": "The PC has begun already."})
+
+    def resolve(self, parts: list[str], body: Json) -> None:
+        if (row := self._command(parts[0])) is None:
+            return
+        if row["status"] != "unknown":
+            self._json(409, {"error": "not_unknown", "message": "This command is not unknown."})
+            return
+        who = {"resolved_by": "user:admin", "resolved_at": stamp()}
+        row.update(status="completed" if body["outcome"] == "ran" else "failed", resolution=body | who)
+        self._json(200, {"status": row["status"]})
+
+    def orphan_reports(self, _parts: list[str], _body: Json) -> None:
+        self._list("orphan_reports", self.server_rows.orphans)
 
     def open_incidents(self, _parts: list[str], _body: Json) -> None:
         self._list("incidents", [row for row in self.server_rows.incidents if row["status"] == "open"])
@@ -390,10 +464,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {"id": command_id, "status": "created"})
 
     def approve(self, parts: list[str], _body: Json) -> None:
-        row = next((row for row in self.server_rows.commands if row["id"] == parts[0]), None)
-        if row is None:
-            self._json(404, {"error": "command_not_found", "message": "no such command"})
-        elif row["approved"]:
+        if (row := self._command(parts[0])) is None:
+            return
+        if row["approved"]:
             self._json(409, {"error": "already_approved", "message": "Somebody approved this command already."})
         else:
             approval = {"id": "a-1", "approved_by": "user:admin", "approved_at": stamp()}
@@ -438,7 +511,11 @@ _routes: dict[str, Callable[[_Handler, list[str], Json], None]] = {
     "GET /api/r3/agent/([^/]+)/logs": _Handler.log_lines,
     "GET /api/agent-commands": _Handler.command_list,
     "POST /api/agent-commands": _Handler.create_command,
+    "GET /api/agent-commands/([^/]+)": _Handler.command_detail,
     "POST /api/agent-commands/([^/]+)/approve": _Handler.approve,
+    "POST /api/agent-commands/([^/]+)/cancel": _Handler.cancel,
+    "POST /api/agent-commands/([^/]+)/resolve": _Handler.resolve,
+    "GET /api/orphan-reports": _Handler.orphan_reports,
     "GET /api/incidents": _Handler.open_incidents,
     "POST /api/incidents/([^/]+)/close": _Handler.close_incident,
     "GET /api/live": _Handler.live,

@@ -1,5 +1,5 @@
 import pytest
-from page_browser import OpenPage
+from page_browser import OpenPage, wait_until_settled
 from page_server import PageServer, agent, command, stamp
 from playwright.sync_api import Locator, Page, expect
 
@@ -16,6 +16,7 @@ def page(server: PageServer, open_page: OpenPage) -> Page:
     opened = open_page()
     expect(opened.locator(".connection")).to_have_text("Live")
     expect(opened.locator(".command")).to_have_count(1)
+    wait_until_settled(opened)
     return opened
 
 
@@ -53,7 +54,7 @@ def test_cancel_and_escape_approve_nothing_and_give_the_focus_back(server: PageS
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(approve).to_be_focused()
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
 
     expect(page.get_by_role("dialog")).to_have_count(0)
     assert server.asked("POST", APPROVE) == []

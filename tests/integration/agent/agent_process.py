@@ -39,7 +39,7 @@ class AgentProcess:
     def program(self, *, then: str = "true") -> dict[str, Any]:
         """A watched process whose restart leaves one more line in a file, and then does something."""
         script = f"echo restarted >> '{self.restarts_path}'; echo output; {then}"
-        return {"name": "web", "restart_cmd": ["/bin/sh", "-c", script], "allow_restart": True}
+        return {"name": "web", "restart_cmd": ["/bin/sh", "-c", script], "allow_restart": True, "verify": []}
 
     def configure(self, **sections: Any) -> None:
         for key, value in sections.items():

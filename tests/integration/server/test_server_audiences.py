@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers import AGENT_KEYS, ServerProcess, agent_headers
 from starlette.routing import Route
 
 from reco3.server.settings import read_settings
@@ -14,6 +13,7 @@ from reco3.server.web.app import _FrontDoor
 from reco3.server.web.audiences import Audience, Kind
 from reco3.server.web.guards import Guard
 from reco3.server.wiring import build_house
+from servers import AGENT_KEYS, ServerProcess, agent_headers
 
 KEY = "the-operators-key"
 SERVER_ENVIRONMENT = {"API_KEY": KEY}
@@ -131,9 +131,7 @@ def test_operators_credentials_open_no_agents_route(server: ServerProcess, ways:
                 assert answer.status == 401, way
 
 
-def test_the_operators_key_opens_every_operators_route_in_both_headers(
-    server: ServerProcess, ways: list[Way]
-) -> None:
+def test_the_operators_key_opens_every_operators_route_in_both_headers(server: ServerProcess, ways: list[Way]) -> None:
     for way in ways:
         if way.audience.kind is Kind.OPERATOR and way.path != "/api/live":
             for headers in (OPERATOR, BEARER):
@@ -216,7 +214,7 @@ def test_no_spelling_of_a_path_opens_it(server: ServerProcess, path: str) -> Non
     for headers in ({}, agent_headers()):
         answer = server.request("GET", path, headers=headers)
         assert answer.status in (400, 401, 404, 405), answer
-        assert b"agents\":" not in answer.body
+        assert b'agents":' not in answer.body
 
 
 @pytest.mark.parametrize(

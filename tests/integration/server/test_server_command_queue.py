@@ -4,8 +4,8 @@ import asyncio
 import json
 
 import pytest
-from builders import PC, Rig, operator, report, request, rig, taken_heartbeat
 
+from builders import PC, Rig, operator, report, request, rig, taken_heartbeat
 from reco3.protocol.commands import CommandType
 from reco3.protocol.messages import WatchedProcess
 from reco3.server.domain.commands import AgentReport, Command, CommandStatus, ReportStatus

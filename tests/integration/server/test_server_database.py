@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from builders import agent
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
+from builders import agent
+from postgresql import Postgres
 from reco3.server.domain.errors import Busy, StartRefused
 from reco3.server.store.database import Database, database_url, has_wal_race
 from reco3.server.store.tables import metadata
@@ -83,11 +84,13 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(own_store
     await own_store.write(lambda tx: tx._connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     again = Database(own_url)
 
-    with pytest.raises(StartRefused, match="at version 9999.*made by a newer one"):
+    with pytest.raises(StartRefused, match=r"at version 9999.*made by a newer one"):
         again.open()
     again.close()
 
-    kept = await own_store.read(lambda tx: tx._connection.execute(text("SELECT version_num FROM alembic_version")).scalar())
+    kept = await own_store.read(
+        lambda tx: tx._connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    )
     assert kept == "9999"
 
 
@@ -99,6 +102,28 @@ async def test_opening_an_up_to_date_database_again_changes_nothing(store: Datab
     again.close()
 
     assert await store.read(lambda tx: tx.agents.count()) == 1
+
+
+@pytest.mark.parametrize("own_url", ["postgresql"], indirect=True)
+async def test_connections_that_were_cut_are_replaced(own_store: Database, own_url: URL, postgres: Postgres) -> None:
+    await own_store.write(lambda tx: tx.agents.put([agent()]))
+    assert await own_store.read(lambda tx: tx.agents.count()) == 1
+
+    postgres.cut_connections(own_url)
+
+    assert await own_store.read(lambda tx: tx.agents.count()) == 1
+    await own_store.write(lambda tx: tx.agents.put([agent("pc-002")]))
+    assert await own_store.read(lambda tx: tx.agents.count()) == 2
+
+
+@pytest.mark.parametrize("own_url", ["postgresql"], indirect=True)
+async def test_a_database_that_is_gone_answers_busy(own_store: Database, own_url: URL, postgres: Postgres) -> None:
+    postgres.drop(own_url)
+
+    with pytest.raises(Busy, match="cannot be read"):
+        await own_store.read(lambda tx: tx.agents.count())
+    with pytest.raises(Busy, match="cannot write"):
+        await own_store.write(lambda tx: tx.agents.put([agent()]))
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -123,9 +148,7 @@ def test_an_unreachable_postgresql_is_refused_without_showing_its_password(tmp_p
     assert "\n" not in refusal.value.message
 
 
-@pytest.mark.parametrize(
-    "address", ["mysql://u@h/d", "sqlite:///x.db", "not a url", "", "postgresql://h:port/d"]
-)
+@pytest.mark.parametrize("address", ["mysql://u@h/d", "sqlite:///x.db", "not a url", "", "postgresql://h:port/d"])
 def test_only_an_address_of_postgresql_is_taken(address: str, tmp_path: Path) -> None:
     with pytest.raises(StartRefused, match="RECO3_DATABASE_URL: expected postgresql://"):
         database_url(database_url=address, db_path=tmp_path / "unused.db")

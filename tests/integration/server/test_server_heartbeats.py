@@ -1,9 +1,11 @@
 """Heartbeats over the real store: stored with their audit rows, listed, and announced OFFLINE when they stop."""
 
+import asyncio
+
 import pytest
+
 from builders import PC, Rig, entry, rig, taken_batch, taken_heartbeat
 from fakes import START
-
 from reco3.server.domain.agents import OFFLINE_AFTER_S, AgentStatus
 from reco3.server.domain.audit import HeartbeatAudit
 from reco3.server.domain.errors import BadInput, Busy, NotFound
@@ -36,6 +38,14 @@ async def test_a_heartbeat_is_stored_with_its_sample_and_audit_rows_and_announce
         ("agent_heartbeat", f"agent:{PC}"),
     ]
     assert services.announcer.announced == [("agents", PC)]
+
+
+async def test_heartbeats_of_one_pc_that_arrive_together_are_all_kept_and_announce_it_once(services: Rig) -> None:
+    await asyncio.gather(*(beat(services) for _ in range(20)))
+
+    assert len(await services.agents.recent_samples(PC, minutes=15)) == 20
+    assert len(await services.events("agent_online")) == 1
+    assert len(await services.events("agent_heartbeat")) == 20
 
 
 async def test_impossible_numbers_store_nothing(services: Rig) -> None:
@@ -109,9 +119,7 @@ async def test_the_sweep_comes_back_when_the_next_pc_may_fall_silent(services: R
 
 
 @pytest.mark.parametrize(("fleet", "rows_each"), [(50, 2), (51, 0)])
-async def test_above_fifty_pcs_a_heartbeat_has_no_row_of_its_own(
-    services: Rig, fleet: int, rows_each: int
-) -> None:
+async def test_above_fifty_pcs_a_heartbeat_has_no_row_of_its_own(services: Rig, fleet: int, rows_each: int) -> None:
     for number in range(fleet):
         await beat(services, f"pc-{number:03}")
     await services.agents.sweep_offline()

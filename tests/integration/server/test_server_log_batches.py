@@ -1,9 +1,11 @@
 """Log batches over the real store: each numbered line once, one open incident per code, one audit row a batch."""
 
+import asyncio
+
 import pytest
+
 from builders import PC, Rig, entry, operator, rig, taken_batch, taken_heartbeat
 from fakes import START
-
 from reco3.protocol.messages import LogEntry
 from reco3.server.domain.errors import BadInput, Conflict, NotFound
 from reco3.server.domain.incidents import Incident, IncidentStatus
@@ -63,6 +65,16 @@ async def test_a_repeated_batch_of_numbered_lines_is_stored_once_and_acknowledge
     assert len(await services.events("agent_logs")) == 1
 
 
+async def test_the_same_batch_twenty_times_at_once_is_stored_once(services: Rig) -> None:
+    answers = await asyncio.gather(
+        *(send(services, entry("one"), entry("two"), **NUMBERED, first_seq=1) for _ in range(20))
+    )
+
+    assert {answer.acked_seq for answer in answers} == {2}
+    assert sum(answer.incidents_created for answer in answers) == 2
+    assert await messages(services) == ["one", "two"]
+
+
 async def test_of_an_overlapping_batch_only_the_new_lines_are_stored(services: Rig) -> None:
     await send(services, entry("one"), entry("two"), **NUMBERED, first_seq=1)
 
@@ -110,7 +122,9 @@ async def test_another_epoch_another_stream_and_another_pc_count_by_themselves(s
 
 async def test_repeats_of_a_code_grow_one_incident_instead_of_opening_more(services: Rig) -> None:
     created = [
-        (await send(services, entry("disk at 91 %", code="DISK"), entry("disk at 92 %", code="DISK"))).incidents_created,
+        (
+            await send(services, entry("disk at 91 %", code="DISK"), entry("disk at 92 %", code="DISK"))
+        ).incidents_created,
         (await send(services, entry("disk at 99 %", code="DISK", level="CRITICAL"))).incidents_created,
     ]
 
@@ -193,7 +207,7 @@ async def test_lines_of_a_pc_that_nobody_heard_of_are_not_found(services: Rig) -
 
 
 async def test_history_beyond_its_retention_is_forgotten_and_the_audit_log_is_not(
-    services: Rig, store: Database, monkeypatch: pytest.MonkeyPatch
+    services: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reco3.server.services.retention.ROWS_PER_STEP", 2)
     await send(services, *[entry(f"old {n}") for n in range(5)])

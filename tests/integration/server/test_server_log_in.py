@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from http.cookies import SimpleCookie
 
 import pytest
+
 from servers import Answer, ServerProcess
 
 KEY = "the-operators-key"
@@ -60,9 +61,7 @@ def test_a_session_reads_and_changes_from_its_own_page(server: ServerProcess) ->
 
     assert server.get("/api/session", **browser).json["how"] == "session"
     assert server.post("/api/incidents/none/close", {}, **browser).status == 404
-    assert server.post(
-        "/api/incidents/none/close", {}, Cookie=browser["Cookie"], Origin=server.base_url
-    ).status == 404
+    assert server.post("/api/incidents/none/close", {}, Cookie=browser["Cookie"], Origin=server.base_url).status == 404
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import json
 from datetime import timedelta
 
 import pytest
-from builders import PC, SECRET, Rig, operator, rig
 from sqlalchemy import text
 
+from builders import PC, SECRET, Rig, operator, rig
 from reco3.server.domain.errors import Forbidden, TooManyRequests, Unauthorized
 from reco3.server.domain.operators import LoginMethod, Operator, Role
 from reco3.server.services.denials import Denial
@@ -37,7 +37,14 @@ async def test_a_seeded_key_opens_its_own_pc_and_no_other(services: Rig) -> None
     await services.agent_keys.seed({PC: "devkey", "pc-002": "otherkey"})
 
     assert services.agent_keys.is_valid(PC, "devkey")
-    for agent_id, key in [(PC, "otherkey"), ("pc-002", "devkey"), ("pc-404", "devkey"), (PC, ""), ("", ""), (PC, "DEVKEY")]:
+    for agent_id, key in [
+        (PC, "otherkey"),
+        ("pc-002", "devkey"),
+        ("pc-404", "devkey"),
+        (PC, ""),
+        ("", ""),
+        (PC, "DEVKEY"),
+    ]:
         assert not services.agent_keys.is_valid(agent_id, key)
 
 

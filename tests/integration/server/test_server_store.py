@@ -5,10 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from builders import PC, agent, approval, command, entry
-from fakes import START
 from sqlalchemy.engine import URL
 
+from builders import PC, agent, approval, command, entry
+from fakes import START
 from reco3.protocol.commands import CommandType
 from reco3.server.domain.audit import AuditEvent, Stream
 from reco3.server.domain.commands import CommandStatus
@@ -29,8 +29,10 @@ CONTRACT_QUERIES = [
     "SELECT id, type, status FROM agent_commands ORDER BY ts DESC LIMIT 10;",
     "SELECT * FROM approvals;",
     "SELECT ts, actor, event_type FROM audit_log WHERE event_type LIKE 'agent%' ORDER BY ts DESC LIMIT 20;",
-    "SELECT ts, actor, event_type, ref_id, payload_json FROM audit_log "
-    "WHERE event_type IN ('agent_pull','agent_report') ORDER BY ts DESC LIMIT 50;",
+    (
+        "SELECT ts, actor, event_type, ref_id, payload_json FROM audit_log "
+        "WHERE event_type IN ('agent_pull','agent_report') ORDER BY ts DESC LIMIT 50;"
+    ),
     "SELECT ts, level, msg FROM agent_logs ORDER BY ts DESC LIMIT 20;",
     "SELECT * FROM incidents WHERE title LIKE '%Agent%' ORDER BY ts_open DESC LIMIT 1;",
 ]
@@ -256,7 +258,9 @@ async def test_audit_rows_come_out_newest_first_and_can_be_chosen(store: Databas
     await store.write(lambda tx: tx.audit.add(events))
 
     found = await store.read(lambda tx: tx.audit.newest(event_type=None, actor=None, before_id=None, limit=9))
-    by_admin = await store.read(lambda tx: tx.audit.newest(event_type=None, actor="user:admin", before_id=None, limit=9))
+    by_admin = await store.read(
+        lambda tx: tx.audit.newest(event_type=None, actor="user:admin", before_id=None, limit=9)
+    )
     older = await store.read(
         lambda tx: tx.audit.newest(event_type="command_created", actor=None, before_id=found[0].id, limit=9)
     )
@@ -341,11 +345,14 @@ async def test_every_time_in_sqlite_is_iso_text_of_one_width_ending_in_z(store: 
 
     texts = [text for text in found if text is not None]
     assert len(texts) > 10
-    assert {text for text in texts if not (len(text) == len("2030-01-15T12:00:00.000Z") and text.endswith("Z"))} == set()
+    assert {
+        text for text in texts if not (len(text) == len("2030-01-15T12:00:00.000Z") and text.endswith("Z"))
+    } == set()
 
 
 @pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 async def test_the_database_file_is_readable_by_its_owner_alone(store: Database, store_url: URL) -> None:
     await fill(store)
 
-    assert Path(str(store_url.database)).stat().st_mode & 0o077 == 0
+    mode = Path(str(store_url.database)).stat().st_mode  # noqa: ASYNC240 - a stat of a local file blocks nobody here
+    assert mode & 0o077 == 0

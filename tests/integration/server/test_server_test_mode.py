@@ -1,6 +1,7 @@
 """Test mode's implicit administrator: only for this machine, under a loopback name, through no proxy."""
 
 import pytest
+
 from servers import ServerProcess
 
 SERVER_ENVIRONMENT = {"RECO3_TEST_MODE": "1"}
@@ -21,7 +22,7 @@ def test_a_loopback_name_acts_as_the_administrator(server: ServerProcess, host: 
         "localhost@evil.example",
         "evil.example#localhost",
         "127.0.0.1:80:80",
-        "0.0.0.0",
+        "0.0.0.0",  # noqa: S104 - a name that a caller claims, nothing is bound
         "[::ffff:127.0.0.1]",
         "",
         "localhost.",

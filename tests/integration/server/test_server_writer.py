@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
-from builders import agent
-from fakes import START
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL
 
+from builders import agent
+from fakes import START
 from reco3.server.domain.audit import AuditEvent
 from reco3.server.domain.errors import Busy, NotFound
 from reco3.server.store import writer
@@ -184,8 +184,8 @@ async def test_a_database_locked_by_another_program_is_tried_once_a_batch_not_on
 ) -> None:
     driver = await store.write(lambda tx: tx._connection.connection.dbapi_connection)
     driver.execute("PRAGMA busy_timeout = 300")
-    begins: list[None] = []
-    event.listen(store._write_engine, "begin", lambda _connection: begins.append(None))
+    tries: list[None] = []
+    event.listen(store._write_engine, "checkout", lambda *_: tries.append(None))
 
     with contextlib.closing(sqlite3.connect(str(store_url.database), isolation_level=None)) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
@@ -196,7 +196,7 @@ async def test_a_database_locked_by_another_program_is_tried_once_a_batch_not_on
     await store.write(adding("kept"))
 
     assert [type(err) for err in refused] == [Busy] * 20
-    assert len(begins) <= 4
+    assert len(tries) <= 4
     assert await stored_names(store) == ["kept"]
 
 
@@ -206,6 +206,7 @@ async def test_closing_writes_everything_that_was_accepted(store: Database, stor
 
     store.close()
 
+    assert not store._writer._thread.is_alive()
     await asyncio.gather(*tasks)
     again = Database(store_url)
     again.open()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reco3.agent.config import Approver, ControlConfig, RateLimitConfig, WatchedProgram
+from reco3.agent.config import Approver, ControlConfig, LimitDriver, RateLimitConfig, WatchedProgram
 from reco3.agent.security import Policy
 from reco3.protocol.commands import Mode
 
@@ -21,7 +21,10 @@ PROGRAMS = {
 
 def make_control(**changes: Any) -> ControlConfig:
     path = changes.pop("rate_limit_path", Path("/nowhere/limits.json"))
-    return ControlConfig(rate_limit=RateLimitConfig("file", path), **{"apply_enabled": True, **changes})
+    return ControlConfig(
+        rate_limit=changes.pop("rate_limit", RateLimitConfig(LimitDriver.FILE, path)),
+        **{"apply_enabled": True, **changes},
+    )
 
 
 def make_policy(

@@ -2,6 +2,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from agent_builders import make_control
 from reco3.agent import commands
 from reco3.agent.commands import Job
 from reco3.agent.config import ControlConfig
-from reco3.agent.journal import Ending, Journal, Received
+from reco3.agent.journal import Beginning, Ending, Journal, Received
 from reco3.agent.runner import Outcome, Run
 from reco3.agent.security import Action, NotifyOps, Rollback, RunProgram, SetMode, SetRateLimit
-from reco3.protocol.commands import CommandType, Mode, Severity
+from reco3.protocol.commands import CommandType, Mode, Severity, Strength
 from reco3.protocol.limits import MAX_RESULT_BYTES
 
 
@@ -28,7 +29,8 @@ class Pc:
 
     def carry_out(self, command_id: str, action: Action, *, control: ControlConfig | None = None) -> Ending:
         self.journal.receive([Received(command_id, "X", "{}")])
-        self.journal.start(command_id)
+        beginning = Beginning(command_id, datetime(2026, 1, 1, tzinfo=UTC), Strength.STRONG, "the test", {})
+        self.journal.start(beginning)
         job = Job(command_id, "2026-01-01T00:00:00.000Z", control or self.control, self.journal)
         ending = commands.carry_out(action, job)
         self.journal.finish(command_id, ending)

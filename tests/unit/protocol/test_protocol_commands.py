@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from builders import cases, expanded
 
+from builders import cases, expanded
 from reco3.protocol.commands import (
     CommandType,
     Strength,

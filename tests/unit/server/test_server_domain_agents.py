@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
+
 from builders import PC, agent, taken_heartbeat
 from fakes import START
-
 from reco3.server.domain.agents import OFFLINE_AFTER_S, AgentStatus, go_offline, status_at, take_heartbeat
 from reco3.server.domain.audit import HeartbeatAudit, Stream, writes_every_heartbeat
 
@@ -121,9 +121,7 @@ def test_going_offline_is_said_by_the_system_and_keeps_when_the_pc_was_last_hear
 
     assert not change.agent.is_online
     assert change.agent.last_seen == known.last_seen
-    assert [(event.event_type, event.actor) for event in change.events] == [
-        ("agent_offline", "system:offline-sweep")
-    ]
+    assert [(event.event_type, event.actor) for event in change.events] == [("agent_offline", "system:offline-sweep")]
     assert change.events[0].payload["heartbeats_since_last_row"] == 4
 
 

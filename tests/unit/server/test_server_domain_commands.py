@@ -6,9 +6,9 @@ from datetime import timedelta
 from itertools import product
 
 import pytest
+
 from builders import PC, approval, command, report
 from fakes import START
-
 from reco3.protocol.commands import CommandType, Strength, type_strengths
 from reco3.protocol.limits import MAX_RESULT_BYTES
 from reco3.server.domain.commands import (
@@ -73,9 +73,7 @@ def test_a_first_running_report_keeps_when_it_began_and_no_result() -> None:
 def test_a_strong_command_is_delivered_only_while_pending_and_approved(
     command_type: CommandType, status: CommandStatus, approved: bool
 ) -> None:
-    asked = command(
-        command_type, status=status, delivered_at=START, approval=approval() if approved else None
-    )
+    asked = command(command_type, status=status, delivered_at=START, approval=approval() if approved else None)
 
     carried = may_deliver(asked, START + timedelta(days=1))
 
@@ -87,9 +85,7 @@ def test_a_strong_command_is_never_delivered_twice(command_type: CommandType) ->
     once = delivered(command(command_type, approval=approval()), START)
 
     assert once.status is CommandStatus.DELIVERED
-    assert not any(
-        may_deliver(once, START + timedelta(seconds=seconds)) for seconds in (0, 60, 86_400)
-    )
+    assert not any(may_deliver(once, START + timedelta(seconds=seconds)) for seconds in (0, 60, 86_400))
 
 
 @pytest.mark.parametrize(("command_type", "status"), list(product(NOT_STRONG, CommandStatus)))
@@ -111,7 +107,7 @@ def test_a_safe_command_is_offered_again_after_a_minute(silence_s: float, expect
 
 
 def test_an_unknown_type_is_refused_naming_those_there_are() -> None:
-    with pytest.raises(BadInput, match="type: expected one of SET_MODE.*got 'FORMAT_DISK'") as refusal:
+    with pytest.raises(BadInput, match=r"type: expected one of SET_MODE.*got 'FORMAT_DISK'") as refusal:
         parse_type("FORMAT_DISK")
 
     assert refusal.value.code == "unknown_command_type"

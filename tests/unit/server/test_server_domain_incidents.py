@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
+
 from builders import PC, entry
 from fakes import START
-
 from reco3.server.domain.incidents import IncidentStatus, Sighting, bumped, opened, sighting_of
 from reco3.server.domain.logs import line_of
 

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 import pytest
+
 from builders import PC, entry, taken_batch
 from fakes import START
-
 from reco3.protocol.limits import MAX_LOG_MESSAGE_CHARS
 from reco3.server.domain.errors import BadInput
 from reco3.server.domain.logs import MAX_SEQ, check_batch, line_of, unseen_entries
@@ -117,7 +117,14 @@ def test_a_batch_holds_at_most_five_hundred_lines(count: int, is_taken: bool) ->
 
 @pytest.mark.parametrize(
     ("first_seq", "acked_seq", "unseen"),
-    [(1, 0, ["a", "b", "c"]), (1, 2, ["c"]), (1, 3, []), (1, 99, []), (3, 2, ["a", "b", "c"]), (50, 2, ["a", "b", "c"])],
+    [
+        (1, 0, ["a", "b", "c"]),
+        (1, 2, ["c"]),
+        (1, 3, []),
+        (1, 99, []),
+        (3, 2, ["a", "b", "c"]),
+        (50, 2, ["a", "b", "c"]),
+    ],
 )
 def test_entries_that_were_seen_are_skipped(first_seq: int, acked_seq: int, unseen: list[str]) -> None:
     batch = taken_batch(entry("a"), entry("b"), entry("c"), **NUMBERED, first_seq=first_seq).batch

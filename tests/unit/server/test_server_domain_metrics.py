@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+
 from builders import PC, metrics
 from fakes import START
-
 from reco3.protocol.messages import Metrics, WatchedProcess
 from reco3.server.domain.errors import BadInput
 from reco3.server.domain.metrics import Sample, check_metrics, sample_of

@@ -1,8 +1,8 @@
 """Operators: what each role grants."""
 
 import pytest
-from builders import operator
 
+from builders import operator
 from reco3.server.domain.operators import Role, has_role
 
 GRANTED = {

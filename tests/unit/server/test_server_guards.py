@@ -8,8 +8,8 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from reco3.protocol.limits import MAX_BODY_BYTES, MAX_LOGS_BODY_BYTES
 from reco3.server.domain.operators import Role
-from reco3.server.web.audiences import AGENT, PUBLIC, Kind, audience_of, operators, serves
 from reco3.server.web.agent_api import LOGS_AUDIENCE
+from reco3.server.web.audiences import AGENT, PUBLIC, Kind, audience_of, operators, serves
 from reco3.server.web.auth import Authenticator
 from reco3.server.web.guards import guard_routes
 
@@ -41,7 +41,9 @@ def test_a_mount_is_refused_because_nothing_can_guard_what_is_inside() -> None:
 
 
 def test_a_route_with_an_audience_is_taken() -> None:
-    declared = serves(PUBLIC)(endpoint.__class__(endpoint.__code__, endpoint.__globals__))
+    @serves(PUBLIC)
+    async def declared(_request: Request) -> Response:
+        return Response("open to everybody")
 
     guarded(Route("/new", declared))
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from builders import SECRET
 
+from builders import SECRET
 from reco3.server.domain.audit import HeartbeatAudit
 from reco3.server.domain.errors import StartRefused
 from reco3.server.settings import Settings, is_loopback, read_settings

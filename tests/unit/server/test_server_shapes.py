@@ -4,8 +4,8 @@ import base64
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from fakes import START
 
+from fakes import START
 from reco3.server.domain.errors import BadInput
 from reco3.server.web.shapes import cursor_text, parse_cursor, parse_row_cursor, time_text
 

@@ -18,28 +18,51 @@ from reco3.server.domain.errors import StartRefused
 
 HEADERS_DEADLINE_S = 10.0
 MESSAGE_DEADLINE_S = 30.0
+MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_S = 75
 GRACEFUL_S = 10
 BACKLOG = 2048
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Closes a connection whose headers or body do not arrive in time (slow-loris protection)."""
+    """Closes a connection whose headers or body do not arrive in time, or whose headers are endless."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _is_in_head = True
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a fresh connection owes us a request."""
         super().connection_made(transport)
         self._start_clock(HEADERS_DEADLINE_S)
 
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a header that has not ended: the parser keeps it without telling us."""
+        super().data_received(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > 2 * MAX_HEAD_BYTES:
+                self.transport.close()
+
     def on_message_begin(self) -> None:
         """Start the clock of a further request on a kept connection."""
         super().on_message_begin()
+        self._is_in_head, self._head_bytes = True, 0
         self._start_clock(HEADERS_DEADLINE_S)
+
+    def on_url(self, url: bytes) -> None:
+        """Count the address as it comes."""
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header that is complete."""
+        self._count_head(len(name) + len(value))
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Give the body its own time."""
+        self._is_in_head = False
         self._start_clock(MESSAGE_DEADLINE_S)
         super().on_headers_complete()
 
@@ -52,6 +75,12 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Stop the clock of a connection that is gone."""
         self._stop_clock()
         super().connection_lost(exc)
+
+    def _count_head(self, size_bytes: int) -> None:
+        self._head_bytes += size_bytes
+        if self._head_bytes > MAX_HEAD_BYTES:
+            # The parser turns what its callbacks raise into "400, connection: close".
+            raise ValueError(f"the head of a request exceeds {MAX_HEAD_BYTES} bytes")
 
     def _start_clock(self, seconds: float) -> None:
         self._stop_clock()

@@ -1,0 +1,92 @@
+import pytest
+
+from reco3.console.api import Api, Json, Unreachable
+from reco3.console.commands import LONGEST_LOOK_S, PATIENCE_S, Waiting, end_text
+from reco3.console.keys import ServerAddress
+
+
+class ScriptedApi(Api):
+    """Answers with one prepared state after the other, the last for ever."""
+
+    def __init__(self, *answers: Json | Unreachable) -> None:
+        super().__init__(ServerAddress("http", "127.0.0.1", 1, ""))
+        _script[id(self)] = list(answers)
+
+    def command(self, command_id: str) -> Json:
+        answers = _script[id(self)]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Unreachable):
+            raise answer
+        return {"id": command_id} | answer
+
+
+_script: dict[int, list[Json | Unreachable]] = {}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.pauses: list[float] = []
+
+    def pause(self, duration_s: float) -> None:
+        self.pauses.append(duration_s)
+        self.now_s += duration_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def waiting(clock: Clock, told: list[object]) -> Waiting:
+    return Waiting(lambda command: told.append(command["status"]), clock.pause, clock.monotonic)
+
+
+def test_every_change_is_told_once_and_the_end_is_returned() -> None:
+    states: list[Json | Unreachable] = [{"status": status} for status in ("pending", "pending", "delivered", "running")]
+    told: list[object] = []
+
+    command = waiting(Clock(), told).for_end(ScriptedApi(*states, {"status": "completed"}), "c-1")
+
+    assert command["status"] == "completed"
+    assert told == ["pending", "delivered", "running"]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "rejected", "expired", "cancelled", "unknown", "brand-new"])
+def test_every_status_that_is_not_on_its_way_ends_the_wait(status: str) -> None:
+    assert waiting(Clock(), []).for_end(ScriptedApi({"status": status}), "c-1")["status"] == status
+
+
+def test_the_looks_become_rarer_up_to_a_second() -> None:
+    clock = Clock()
+    states: list[Json | Unreachable] = [{"status": "pending"}] * 20
+
+    waiting(clock, []).for_end(ScriptedApi(*states, {"status": "completed"}), "c-1")
+
+    assert clock.pauses == sorted(clock.pauses)
+    assert clock.pauses[-1] == LONGEST_LOOK_S
+
+
+def test_a_short_silence_of_the_server_is_waited_out() -> None:
+    silence = [Unreachable("gone")] * 5
+
+    command = waiting(Clock(), []).for_end(ScriptedApi({"status": "running"}, *silence, {"status": "failed"}), "c-1")
+
+    assert command["status"] == "failed"
+
+
+def test_a_long_silence_ends_the_wait_as_unreachable() -> None:
+    clock = Clock()
+
+    with pytest.raises(Unreachable):
+        waiting(clock, []).for_end(ScriptedApi({"status": "running"}, Unreachable("gone")), "c-1")
+
+    assert PATIENCE_S <= clock.now_s < PATIENCE_S + 2
+
+
+def test_the_end_says_how_long_it_took_by_the_servers_stamps() -> None:
+    command = {"status": "completed", "ts": "2026-11-23T14:00:00Z", "finished_at": "2026-11-23T14:03:22.840Z"}
+
+    approved = command | {"approval": {"approved_at": "2026-11-23T14:03:22.000Z"}}
+
+    assert end_text(approved) == "completed 840 ms after approval"
+    assert end_text(command) == "completed 3 min 23 s after asking"
+    assert end_text({"status": "unknown"}) == "unknown: we do not know whether it ran"
