@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.audit import AuditService
 from reco3.server.services.commands import CommandRequest, CommandService
+from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.ports import Outside, Store
+from reco3.server.services.reports import ReportService
 from reco3.server.services.wakeups import Wakeups
 
 PC = "pc-001"
@@ -73,7 +75,7 @@ def taken_heartbeat(
 ) -> TakenHeartbeat:
     """A heartbeat that passed the border."""
     heartbeat = Heartbeat(metrics(**changes), platform="linux", version=version)
-    processes = [{"name": process.name, "running": process.running} for process in heartbeat.metrics.processes]
+    processes = [asdict(process) for process in heartbeat.metrics.processes]
     body = {"metrics": {"cpu_percent": heartbeat.metrics.cpu_percent, "processes": processes}, "platform": "linux"}
     return TakenHeartbeat(agent_id, heartbeat, json.dumps(body), at)
 
@@ -113,6 +115,7 @@ def command(command_type: CommandType = CommandType.SET_MODE, **changes: Any) ->
         "payload_json": '{"mode": "SAFE"}',
         "status": CommandStatus.PENDING,
         "created_by": "admin",
+        "expires_at": START + timedelta(days=1),
     }
     return Command(type=command_type, **{**defaults, **changes})
 
@@ -152,6 +155,8 @@ class Rig:
     agents: AgentService
     logs: LogService
     commands: CommandService
+    deliveries: DeliveryService
+    reports: ReportService
     incidents: IncidentService
     audit: AuditService
     operators: OperatorService
@@ -183,7 +188,9 @@ def rig(
         wakeups=wakeups,
         agents=AgentService(outside, heartbeat_audit),
         logs=LogService(outside, recorder),
-        commands=CommandService(outside, wakeups, recorder, approval_required=approval_required),
+        commands=CommandService(outside, wakeups, approval_required=approval_required),
+        deliveries=DeliveryService(outside, wakeups),
+        reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),
         audit=AuditService(outside),
         operators=OperatorService(outside, api_key=api_key, secret_key=SECRET),

@@ -24,6 +24,7 @@ class WatchedProcess:
     `pid` is the oldest process of that name, `pids` all of them, oldest first.
     `status` is psutil's word for the oldest one, or `missing`.
     `restarts` counts how often the oldest process was seen replaced by another since the agent started.
+    `create_time_ms` is when the oldest one was created, in Unix milliseconds.
     """
 
     name: str
@@ -34,11 +35,15 @@ class WatchedProcess:
     pids: list[int] = field(default_factory=list)
     restarts: int = 0
     allow_restart: bool = False
+    create_time_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """One sample of a PC: percentages 0 to 100, sizes in MiB and GiB, network totals in bytes since boot."""
+    """One sample of a PC: percentages 0 to 100, sizes in MiB and GiB, network totals in bytes since boot.
+
+    `journal` names the journal that remembers this PC's commands, `veto_s` is how long a strong command waits there.
+    """
 
     cpu_percent: float | None = None
     cpu_count: int | None = None
@@ -54,6 +59,8 @@ class Metrics:
     hostname: str | None = None
     mode: str | None = None
     apply_enabled: bool | None = None
+    journal: str | None = None
+    veto_s: int | None = None
     processes: list[WatchedProcess] = field(default_factory=list)
     interfaces: list[InterfaceTotals] = field(default_factory=list)
 

@@ -14,11 +14,13 @@ from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.audit import AuditService
 from reco3.server.services.commands import CommandService
+from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.ports import Outside
+from reco3.server.services.reports import ReportService
 from reco3.server.services.retention import Retention, RetentionService
 from reco3.server.services.wakeups import Wakeups
 from reco3.server.settings import Settings, read_settings
@@ -89,6 +91,7 @@ class House:
     def _tasks(self) -> list[Task]:
         return [
             Task("offline-sweep", self.services.agents.sweep_offline),
+            Task("commands", self.services.commands.sweep),
             Task("denials", every(DENIAL_FLUSH_S, self.services.denials.flush)),
             Task("retention", every(PRUNE_S, self.retention.prune)),
             Task("sessions", every(PRUNE_S, self.services.operators.prune_sessions)),
@@ -118,7 +121,9 @@ def build_house(settings: Settings) -> House:
     services = Services(
         agents=AgentService(outside, settings.heartbeat_audit),
         logs=LogService(outside, recorder),
-        commands=CommandService(outside, wakeups, recorder, approval_required=settings.require_approval),
+        commands=CommandService(outside, wakeups, approval_required=settings.require_approval),
+        deliveries=DeliveryService(outside, wakeups),
+        reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),
         audit=AuditService(outside),
         operators=OperatorService(outside, api_key=settings.api_key, secret_key=settings.secret_key),

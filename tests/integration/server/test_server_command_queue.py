@@ -10,6 +10,7 @@ from reco3.protocol.commands import CommandType
 from reco3.protocol.messages import WatchedProcess
 from reco3.server.domain.commands import AgentReport, Command, CommandStatus, ReportStatus
 from reco3.server.domain.errors import BadInput, Conflict, NotFound
+from reco3.server.services.commands import CommandFilter
 from reco3.server.store.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -33,11 +34,11 @@ async def restart(services: Rig) -> Command:
 
 
 async def pulled(services: Rig, *, wait_s: float = 0.0, agent_id: str = PC) -> list[str]:
-    return [command.id for command in await services.commands.pull(agent_id, wait_s=wait_s)]
+    return [command.id for command in (await services.deliveries.pull(agent_id, journal=None, wait_s=wait_s)).commands]
 
 
 async def stored(services: Rig, command_id: str) -> Command:
-    found = await services.commands.newest(agent_id=None, before=None, limit=100)
+    found = await services.commands.newest(CommandFilter(agent_id=None), before=None, limit=100)
     return next(command for command in found if command.id == command_id)
 
 
@@ -47,8 +48,8 @@ def reported(command: Command, status: ReportStatus = ReportStatus.COMPLETED, **
 
 async def test_a_safe_command_goes_from_the_operator_to_its_result(services: Rig) -> None:
     command = await services.commands.request(request(), operator(name="ann"))
-    first = await services.commands.pull(PC, wait_s=0)
-    await services.commands.report(reported(command))
+    first = (await services.deliveries.pull(PC, journal=None, wait_s=0)).commands
+    await services.reports.take(reported(command))
 
     assert [(one.id, one.status) for one in first] == [(command.id, CommandStatus.DELIVERED)]
     assert (await stored(services, command.id)).status is CommandStatus.COMPLETED
@@ -58,7 +59,7 @@ async def test_a_safe_command_goes_from_the_operator_to_its_result(services: Rig
         ("agent_pull", f"agent:{PC}", command.id),
         ("agent_report", f"agent:{PC}", command.id),
     ]
-    assert events[0].payload == {"type": "SET_MODE", "payload": {"mode": "SAFE"}}
+    assert (events[0].payload["type"], events[0].payload["payload"]) == ("SET_MODE", {"mode": "SAFE"})
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ async def test_a_bad_request_stores_nothing(
         await services.commands.request(request(command_type, payload), operator())
 
     assert refusal.value.code == code
-    assert await services.commands.newest(agent_id=None, before=None, limit=9) == []
+    assert await services.commands.newest(CommandFilter(agent_id=None), before=None, limit=9) == []
     assert await services.events("command_created") == []
 
 
@@ -193,11 +194,9 @@ async def test_two_approvals_at_the_same_time_leave_one(services: Rig) -> None:
 async def test_a_repeated_report_changes_nothing_and_is_answered(services: Rig) -> None:
     command = await services.commands.request(request(), operator())
     await pulled(services)
-    await services.commands.report(reported(command, result={"success": True, "output": "first"}))
+    await services.reports.take(reported(command, result={"success": True, "output": "first"}))
 
-    again = await services.commands.report(
-        reported(command, ReportStatus.FAILED, result={"success": False, "error": "second"})
-    )
+    again = await services.reports.take(reported(command, result={"success": True, "output": "second"}))
 
     assert again.status is CommandStatus.COMPLETED
     assert json.loads((await stored(services, command.id)).result_json or "") == {"success": True, "output": "first"}
@@ -207,8 +206,10 @@ async def test_a_repeated_report_changes_nothing_and_is_answered(services: Rig) 
 async def test_a_report_of_a_command_that_was_never_delivered_does_not_complete_it(services: Rig) -> None:
     command = await restart(services)
 
-    await services.commands.report(reported(command))
+    with pytest.raises(Conflict) as refusal:
+        await services.reports.take(reported(command))
 
+    assert refusal.value.code == "report_conflict"
     assert (await stored(services, command.id)).status is CommandStatus.PENDING
 
 
@@ -218,7 +219,7 @@ async def test_another_pcs_command_and_an_unknown_one_look_alike(services: Rig, 
     command_id = command.id if agent_id != PC else "no-such-command"
 
     with pytest.raises(NotFound, match="no command of that id for this PC") as refusal:
-        await services.commands.report(report(command_id=command_id, agent_id=agent_id))
+        await services.reports.take(report(command_id=command_id, agent_id=agent_id))
 
     assert refusal.value.code == "command_not_found"
 
@@ -228,7 +229,7 @@ async def test_a_completed_notice_opens_an_incident(services: Rig) -> None:
     command = await services.commands.request(notice, operator())
     await pulled(services)
 
-    await services.commands.report(reported(command))
+    await services.reports.take(reported(command))
 
     found = await services.incidents.newest(status=None, before=None, limit=9)
     assert [(one.code, one.severity, one.summary) for one in found] == [("NOTIFY_OPS", "WARN", "look at the cooling")]
@@ -271,11 +272,11 @@ async def test_a_pull_that_waited_in_vain_is_answered_empty(services: Rig) -> No
 
 async def test_a_pc_that_hung_up_is_not_delivered_to(services: Rig) -> None:
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    waiting = asyncio.create_task(services.commands.pull(PC, wait_s=SOON_S, gone=gone))
+    waiting = asyncio.create_task(services.deliveries.pull(PC, journal=None, wait_s=SOON_S, gone=gone))
     await asyncio.sleep(0.02)  # until it waits
 
     gone.set_result(None)
-    assert await asyncio.wait_for(waiting, SOON_S / 2) == []
+    assert (await asyncio.wait_for(waiting, SOON_S / 2)).commands == ()
     command = await services.commands.request(request(), operator())
 
     assert (await stored(services, command.id)).status is CommandStatus.PENDING
@@ -307,8 +308,8 @@ async def test_the_list_shows_the_newest_first_and_pages(services: Rig) -> None:
         ids.append((await services.commands.request(request(), operator())).id)
         services.clock.advance(1)
 
-    first = await services.commands.newest(agent_id=PC, before=None, limit=2)
-    rest = await services.commands.newest(agent_id=PC, before=(first[-1].ts, first[-1].id), limit=2)
+    first = await services.commands.newest(CommandFilter(agent_id=PC), before=None, limit=2)
+    rest = await services.commands.newest(CommandFilter(agent_id=PC), before=(first[-1].ts, first[-1].id), limit=2)
 
     assert [command.id for command in first + rest] == ids[::-1]
     assert first[0].type is CommandType.SET_MODE

@@ -26,6 +26,8 @@ FULL_METRICS: dict[str, Any] = {
     "hostname": "machine",
     "mode": "NORMAL",
     "apply_enabled": True,
+    "journal": "j-1",
+    "veto_s": 0,
     "processes": [
         {
             "name": "nginx",
@@ -36,6 +38,7 @@ FULL_METRICS: dict[str, Any] = {
             "pids": [77, 78],
             "restarts": 1,
             "allow_restart": True,
+            "create_time_ms": 1_900_000_000_123,
         }
     ],
     "interfaces": [{"name": "eth0", "bytes_sent": 1, "bytes_recv": 2}],
@@ -212,6 +215,13 @@ def test_the_command_list_has_its_shape(pc: ServerProcess) -> None:
         "approved",
         "approval",
         "created_by",
+        "reason",
+        "expires_at",
+        "delivery_count",
+        "accepted_at",
+        "cancel_requested_at",
+        "expect",
+        "resolution",
         "delivered_at",
         "started_at",
         "finished_at",
@@ -273,7 +283,8 @@ def test_a_report_is_idempotent(pc: ServerProcess) -> None:
 
     answers = [pc.say("/agent/report", {**body, "status": status}) for status in ("failed", "failed", "completed")]
 
-    assert [(answer.status, answer.json) for answer in answers] == [(200, {"status": "ok"})] * 3
+    assert [(answer.status, answer.json) for answer in answers[:2]] == [(200, {"status": "ok"})] * 2
+    assert (answers[2].status, answers[2].json["error"]) == (409, "report_conflict")
     assert listed_command(pc, command_id)["status"] == "failed"
 
 

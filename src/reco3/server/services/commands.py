@@ -1,58 +1,81 @@
-"""Commands from the request to the report, each step one transaction with its audit row."""
+"""Commands, as operators ask for them, approve, cancel, resolve and read them; and what ends by itself.
 
-import asyncio
-import contextlib
+Each step is one transaction with its audit row.
+"""
+
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from reco3.protocol.commands import CommandType, Severity
-from reco3.protocol.limits import MAX_COMMANDS_PER_PULL
+from reco3.protocol.commands import CommandType
 from reco3.server.domain.agents import Agent
-from reco3.server.domain.audit import AuditEvent, agent_actor, user_actor
+from reco3.server.domain.audit import RecordedEvent, system_actor, user_actor
 from reco3.server.domain.commands import (
-    AgentReport,
     Approval,
     Command,
     CommandStatus,
-    ReportRepeated,
-    ReportStatus,
+    Expectation,
+    Outcome,
+    RecordedReport,
+    Resolution,
     check_request,
-    delivered,
-    may_deliver,
+    is_expired,
+    is_silent,
+    lifetimes,
+    may_cancel,
     parse_type,
-    take_report,
+    resolved,
 )
-from reco3.server.domain.errors import BadInput, Conflict, NotFound
-from reco3.server.domain.incidents import NOTICE_CODE, Sighting
+from reco3.server.domain.errors import BadInput, Conflict
 from reco3.server.domain.operators import Operator
 from reco3.server.services.agents import require_agent
-from reco3.server.services.incidents import IncidentRecorder
+from reco3.server.services.command_rows import command_event, give_up, require_command
 from reco3.server.services.ports import Cursor, Outside, Transaction
 from reco3.server.services.wakeups import Wakeups
 
 AUTOMATIC_APPROVER = "nobody (RECO3_REQUIRE_APPROVAL=0)"
+SWEEP_S = 5.0
+MAX_REPORTS_KEPT = 20
+MAX_ORPHANS_KEPT = 200
+MAX_TIMELINE_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
-    """What an operator asks for, as it came."""
+    """What an operator asks for, as it came; without a lifetime the command's strength decides."""
 
     agent_id: str
     type: str
     payload: Mapping[str, object]
+    reason: str | None = None
+    lifetime: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLife:
+    """One command with everything that is known of it, oldest first."""
+
+    command: Command
+    events: tuple[RecordedEvent, ...]
+    reports: tuple[RecordedReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFilter:
+    """Which commands a list shows."""
+
+    agent_id: str | None = None
+    statuses: frozenset[CommandStatus] = frozenset()
 
 
 class CommandService:
-    """The queue between operators and PCs."""
+    """What operators do with commands, and what time does."""
 
-    def __init__(
-        self, outside: Outside, wakeups: Wakeups, incidents: IncidentRecorder, *, approval_required: bool
-    ) -> None:
+    def __init__(self, outside: Outside, wakeups: Wakeups, *, approval_required: bool) -> None:
         self._outside = outside
         self._wakeups = wakeups
-        self._incidents = incidents
         self._approval_required = approval_required
 
     async def request(self, request: CommandRequest, operator: Operator) -> Command:
@@ -62,16 +85,20 @@ class CommandService:
             BadInput: unknown type or a payload that it does not take.
             NotFound: no PC of that id was ever heard of.
         """
+        now = self._outside.clock()
         command_type = parse_type(request.type)
         command = Command(
             id=self._outside.new_id(),
             agent_id=request.agent_id,
-            ts=self._outside.clock(),
+            ts=now,
             type=command_type,
             payload_json=json.dumps(dict(request.payload)),
             status=CommandStatus.PENDING,
             created_by=operator.name,
+            expires_at=now,
+            reason=request.reason,
         )
+        command = replace(command, expires_at=now + (request.lifetime or lifetimes[command.strength]))
         await self._outside.store.write(lambda tx: self._add(tx, command, request.payload))
         self._announce(command)
         return command
@@ -89,45 +116,60 @@ class CommandService:
         self._announce(command)
         return approval
 
-    async def pull(self, agent_id: str, *, wait_s: float, gone: asyncio.Future[Any] | None = None) -> list[Command]:
-        """The commands this PC should run now, waiting up to `wait_s` for the first.
-
-        `gone` ends once the PC has hung up: nothing is marked delivered to a PC that cannot hear it.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_s
-        event = self._wakeups.enter(agent_id)
-        try:
-            while True:
-                event.clear()
-                commands = await self._deliver(agent_id)
-                remaining_s = deadline - loop.time()
-                if commands or remaining_s <= 0 or self._wakeups.is_closing:
-                    return commands
-                if not await _woken(event, remaining_s, gone):
-                    return []
-        finally:
-            self._wakeups.leave(agent_id, event)
-
-    async def report(self, report: AgentReport) -> Command:
-        """Take an agent's report; a repeated one changes nothing.
+    async def cancel(self, command_id: str, operator: Operator, *, reason: str | None) -> CommandStatus | None:
+        """Take a command back; returns its new status, or None when the PC must be asked first.
 
         Raises:
-            NotFound: there is no such command, or it is another PC's.
+            NotFound: there is no such command.
+            Conflict: it has ended, or the PC has begun.
         """
-        command = await self._outside.store.write_grouped(self._take_reports, report)
-        if isinstance(command, NotFound):
-            raise command
-        self._outside.announcer.announce("commands", command.agent_id)
-        if command.type is CommandType.NOTIFY_OPS:
-            self._outside.announcer.announce("incidents", command.agent_id)
+        now = self._outside.clock()
+        command = await self._outside.store.write(lambda tx: _cancel(tx, command_id, operator, now, reason=reason))
+        self._announce(command)
+        return command.status if command.status is CommandStatus.CANCELLED else None
+
+    async def resolve(self, command_id: str, operator: Operator, *, outcome: Outcome, reason: str) -> Command:
+        """Record a person's word on what became of an `unknown` command.
+
+        Raises:
+            NotFound: there is no such command.
+            Conflict: its fate is not unknown.
+        """
+        resolution = Resolution(outcome, reason, operator.name, self._outside.clock())
+        command = await self._outside.store.write(lambda tx: _resolve(tx, command_id, resolution))
+        self._announce(command)
         return command
 
-    async def newest(self, *, agent_id: str | None, before: Cursor | None, limit: int) -> list[Command]:
+    async def newest(self, wanted: CommandFilter, *, before: Cursor | None, limit: int) -> list[Command]:
         """Commands, newest first."""
         return await self._outside.store.read(
-            lambda tx: tx.commands.newest(agent_id=agent_id, before=before, limit=limit)
+            lambda tx: tx.commands.newest(
+                agent_id=wanted.agent_id, statuses=wanted.statuses, before=before, limit=limit
+            )
         )
+
+    async def life(self, command_id: str) -> CommandLife:
+        """One command with its timeline and every report about it.
+
+        Raises:
+            NotFound: there is no such command.
+        """
+
+        def query(tx: Transaction) -> CommandLife:
+            command = require_command(tx, command_id)
+            events = tx.audit.about(command_id, limit=MAX_TIMELINE_ROWS)
+            return CommandLife(command, tuple(events), tuple(tx.reports.of(command_id)))
+
+        return await self._outside.store.read(query)
+
+    async def sweep(self) -> float:
+        """End what has waited or been silent for too long; returns after how many seconds to look again."""
+        now = self._outside.clock()
+        due = await self._outside.store.read(lambda tx: _overdue(tx, now))
+        if due:
+            for command in await self._outside.store.write(lambda tx: _end_overdue(tx, now)):
+                self._outside.announcer.announce("commands", command.agent_id)
+        return SWEEP_S
 
     def _add(self, tx: Transaction, command: Command, payload: Mapping[str, object]) -> None:
         _add(tx, command, payload)
@@ -139,131 +181,108 @@ class CommandService:
         self._wakeups.wake(command.agent_id)
         self._outside.announcer.announce("commands", command.agent_id)
 
-    async def _deliver(self, agent_id: str) -> list[Command]:
-        if not await self._outside.store.read(lambda tx: self._deliverable(tx, agent_id)):
-            return []
-
-        def work(tx: Transaction) -> list[Command]:
-            now = self._outside.clock()
-            commands = [delivered(command, now) for command in self._deliverable(tx, agent_id)]
-            for command in commands:
-                tx.commands.put(command)
-            if commands:
-                tx.audit.add([_pull_event(agent_id, commands)])
-            return commands
-
-        commands = await self._outside.store.write(work)
-        self._outside.announcer.announce("commands", agent_id)
-        return commands
-
-    def _deliverable(self, tx: Transaction, agent_id: str) -> list[Command]:
-        now = self._outside.clock()
-        in_flight = tx.commands.in_flight(agent_id)
-        return [command for command in in_flight if may_deliver(command, now)][:MAX_COMMANDS_PER_PULL]
-
-    def _take_reports(self, tx: Transaction, items: Sequence[AgentReport]) -> Sequence[Command | NotFound]:
-        return [self._take_report(tx, report) for report in items]
-
-    def _take_report(self, tx: Transaction, report: AgentReport) -> Command | NotFound:
-        command = tx.commands.get(report.command_id)
-        if command is None or command.agent_id != report.agent_id:
-            return NotFound("There is no command of that id for this PC.", code="command_not_found")
-        now = self._outside.clock()
-        outcome = take_report(command, report, now)
-        if isinstance(outcome, ReportRepeated):
-            return command
-        taken = outcome.command
-        tx.commands.put(taken)
-        tx.audit.add([_report_event(taken, report)])
-        if taken.type is CommandType.NOTIFY_OPS and report.status is ReportStatus.COMPLETED:
-            self._incidents.record(tx, _notice_sighting(taken))
-        return taken
-
-
-async def _woken(event: asyncio.Event, timeout_s: float, gone: asyncio.Future[Any] | None) -> bool:
-    """Wait for the event; returns False when the PC hung up first."""
-    waiting = asyncio.ensure_future(event.wait())
-    others: set[asyncio.Future[Any]] = {gone} if gone is not None else set()
-    try:
-        await asyncio.wait([waiting, *others], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await waiting
-    return gone is None or not gone.done()
-
 
 def _add(tx: Transaction, command: Command, payload: Mapping[str, object]) -> None:
     agent = require_agent(tx, command.agent_id)
     check_request(command.type, payload, watched=_watched_names(agent))
     tx.commands.add(command)
-    event = AuditEvent(
-        ts=command.ts,
-        actor=user_actor(command.created_by),
-        event_type="command_created",
-        ref_id=command.id,
-        agent_id=command.agent_id,
-        payload={"type": command.type, "payload": dict(payload)},
-    )
-    tx.audit.add([event])
+    detail = {"type": command.type, "payload": dict(payload), "expires_at": command.expires_at.isoformat()}
+    if command.reason is not None:
+        detail["reason"] = command.reason
+    tx.audit.add([command_event("command_created", command, command.ts, user_actor(command.created_by), detail)])
+
+
+def _processes(agent: Agent) -> list[dict[str, Any]] | None:
+    processes = (json.loads(agent.payload_json).get("metrics") or {}).get("processes")
+    if not isinstance(processes, list):
+        return None
+    return [process for process in processes if isinstance(process, dict)]
 
 
 def _watched_names(agent: Agent) -> list[str] | None:
-    metrics = json.loads(agent.payload_json).get("metrics") or {}
-    processes = metrics.get("processes")
-    if not isinstance(processes, list):
-        return None
+    processes = _processes(agent)
     # An empty list also comes from older agents that report none; the PC itself refuses what it does not watch.
-    return [str(process.get("name")) for process in processes if isinstance(process, dict)] or None
+    return [str(process.get("name")) for process in processes or ()] or None
 
 
 def _approve(tx: Transaction, approval: Approval) -> Command:
-    command = tx.commands.get(approval.command_id)
-    if command is None:
-        raise NotFound("There is no command of that id.", code="command_not_found")
+    command = require_command(tx, approval.command_id)
     if not command.needs_approval:
         raise BadInput("type", f"{command.type} needs no approval; it runs at once", code="approval_not_needed")
     if command.approval is not None:
         raise Conflict(f"Approved already by {command.approval.approved_by}.", code="already_approved")
-    if command.status is not CommandStatus.PENDING:
-        raise Conflict(f"This command is {command.status}; only a pending one can be approved.", code="not_pending")
+    if command.status is not CommandStatus.PENDING or is_expired(command, approval.approved_at):
+        status = CommandStatus.EXPIRED if is_expired(command, approval.approved_at) else command.status
+        raise Conflict(f"This command is {status}; only a pending one can be approved.", code="not_pending")
+    approved = replace(command, approval=approval, expectation=_seen_by_the_approver(tx, command))
     tx.commands.add_approval(approval)
-    event = AuditEvent(
-        ts=approval.approved_at,
-        actor=user_actor(approval.approved_by),
-        event_type="command_approved",
-        ref_id=command.id,
-        agent_id=command.agent_id,
-        payload={"approval_id": approval.id, "type": command.type, "requested_by": command.created_by},
-    )
-    tx.audit.add([event])
-    return replace(command, approval=approval)
+    tx.commands.put(approved)
+    detail = {"approval_id": approval.id, "type": command.type, "requested_by": command.created_by}
+    actor = user_actor(approval.approved_by)
+    tx.audit.add([command_event("command_approved", approved, approval.approved_at, actor, detail)])
+    return approved
 
 
-def _notice_sighting(command: Command) -> Sighting:
-    payload = json.loads(command.payload_json)
-    severity = payload.get("severity", Severity.INFO)
-    at = command.finished_at or command.ts
-    return Sighting(command.agent_id, NOTICE_CODE, severity, payload.get("message", ""), at)
+def _seen_by_the_approver(tx: Transaction, command: Command) -> Expectation | None:
+    name = json.loads(command.payload_json).get("process")
+    if command.type not in (CommandType.RESTART_PROCESS, CommandType.STOP_PROCESS):
+        return None
+    for process in _processes(require_agent(tx, command.agent_id)) or []:
+        if process.get("name") != name:
+            continue
+        if not process.get("running"):
+            return Expectation(None, None)
+        if process.get("create_time_ms") is not None:
+            return Expectation(process.get("pid"), process["create_time_ms"])
+    return None
 
 
-def _pull_event(agent_id: str, commands: Sequence[Command]) -> AuditEvent:
-    return AuditEvent(
-        ts=commands[0].delivered_at or commands[0].ts,
-        actor=agent_actor(agent_id),
-        event_type="agent_pull",
-        ref_id=commands[0].id,
-        agent_id=agent_id,
-        payload={"command_ids": [command.id for command in commands]},
-    )
+def _cancel(tx: Transaction, command_id: str, operator: Operator, now: datetime, *, reason: str | None) -> Command:
+    command = require_command(tx, command_id)
+    if not may_cancel(command):
+        raise Conflict(_why_not_cancellable(command), code="not_cancellable")
+    is_pending = command.status is CommandStatus.PENDING
+    if is_pending:
+        changed = replace(command, status=CommandStatus.CANCELLED, finished_at=now, cancel_requested_at=now)
+    else:
+        changed = replace(command, cancel_requested_at=now)
+    tx.commands.put(changed)
+    name = "command_cancelled" if is_pending else "command_cancel_requested"
+    tx.audit.add([command_event(name, changed, now, user_actor(operator.name), {"reason": reason} if reason else {})])
+    return changed
 
 
-def _report_event(command: Command, report: AgentReport) -> AuditEvent:
-    return AuditEvent(
-        ts=command.finished_at or command.started_at or command.ts,
-        actor=agent_actor(report.agent_id),
-        event_type="agent_report",
-        ref_id=command.id,
-        agent_id=report.agent_id,
-        payload={"type": command.type, "status": report.status, "error": report.result.get("error")},
-    )
+def _why_not_cancellable(command: Command) -> str:
+    if command.cancel_requested_at is not None and command.status is CommandStatus.DELIVERED:
+        return "The PC has been asked already to leave this command."
+    if command.status is CommandStatus.DELIVERED:
+        return "This PC's agent has no journal, so a delivered command cannot be taken back."
+    return f"This command is {command.status}; only one that has not begun can be cancelled."
+
+
+def _resolve(tx: Transaction, command_id: str, resolution: Resolution) -> Command:
+    command = require_command(tx, command_id)
+    if command.status is not CommandStatus.UNKNOWN:
+        raise Conflict(f"This command is {command.status}; only an unknown one can be resolved.", code="not_unknown")
+    changed = resolved(command, resolution)
+    tx.commands.put(changed)
+    detail = {"outcome": resolution.outcome, "reason": resolution.reason, "status": changed.status}
+    actor = user_actor(resolution.resolved_by)
+    tx.audit.add([command_event("command_resolved", changed, resolution.resolved_at, actor, detail)])
+    return changed
+
+
+def _overdue(tx: Transaction, now: datetime) -> list[Command]:
+    return [command for command in tx.commands.open_before(now) if is_expired(command, now) or is_silent(command, now)]
+
+
+def _end_overdue(tx: Transaction, now: datetime) -> list[Command]:
+    overdue = _overdue(tx, now)
+    for command in overdue:
+        if is_expired(command, now):
+            expired = replace(command, status=CommandStatus.EXPIRED, finished_at=now)
+            tx.commands.put(expired)
+            tx.audit.add([command_event("command_expired", expired, now, system_actor("expiry"), {})])
+        else:
+            give_up(tx, command, now, why="the PC got this command and has been silent since")
+    return overdue

@@ -34,6 +34,11 @@ class AuditTable:
             query = query.where(audit_log.c.id < before_id)
         return [RecordedEvent(row.id, _event(row)) for row in self._connection.execute(query)]
 
+    def about(self, ref_id: str, *, limit: int) -> list[RecordedEvent]:
+        """The first rows about one thing, oldest first."""
+        query = select(audit_log).where(audit_log.c.ref_id == ref_id).order_by(audit_log.c.id).limit(limit)
+        return [RecordedEvent(row.id, _event(row)) for row in self._connection.execute(query)]
+
 
 def _row(event: AuditEvent) -> dict[str, object]:
     return {

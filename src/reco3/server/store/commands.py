@@ -1,11 +1,24 @@
 """The `agent_commands` and `approvals` tables."""
 
+import json
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, or_, select, update
 
 from reco3.protocol.commands import CommandType
-from reco3.server.domain.commands import IN_FLIGHT, Approval, Command, CommandStatus
+from reco3.server.domain.commands import (
+    IN_FLIGHT,
+    SILENCE_S,
+    Approval,
+    Command,
+    CommandStatus,
+    Expectation,
+    Outcome,
+    Resolution,
+)
+from reco3.server.domain.errors import Conflict
 from reco3.server.services.ports import Cursor
 from reco3.server.store.paging import is_before
 from reco3.server.store.tables import agent_commands, approvals
@@ -27,9 +40,15 @@ class CommandTable:
         return _command(row) if row else None
 
     def put(self, command: Command) -> None:
-        """Store what has changed of a command."""
-        changes = _row(command)
-        self._connection.execute(update(agent_commands).where(agent_commands.c.id == command.id).values(changes))
+        """Store what has changed of a command, if nobody changed it since it was read.
+
+        Raises:
+            Conflict: somebody did; the whole transaction must be done anew.
+        """
+        changes = {**_row(command), "version": command.version + 1}
+        is_unchanged = (agent_commands.c.id == command.id) & (agent_commands.c.version == command.version)
+        if self._connection.execute(update(agent_commands).where(is_unchanged).values(changes)).rowcount != 1:
+            raise Conflict("This command was changed by somebody else meanwhile; look again.", code="changed_meanwhile")
 
     def in_flight(self, agent_id: str) -> list[Command]:
         """A PC's commands that have not ended, oldest first."""
@@ -40,11 +59,28 @@ class CommandTable:
         )
         return [_command(row) for row in self._connection.execute(query)]
 
-    def newest(self, *, agent_id: str | None, before: Cursor | None, limit: int) -> list[Command]:
+    def open_before(self, now: datetime) -> list[Command]:
+        """Commands of all PCs that have not ended and whose time may be up."""
+        long_ago = now - timedelta(seconds=SILENCE_S)
+        query = _query().where(
+            agent_commands.c.status.in_(sorted(IN_FLIGHT)),
+            or_(
+                agent_commands.c.expires_at.is_(None),
+                agent_commands.c.expires_at <= now,
+                agent_commands.c.delivered_at <= long_ago,
+            ),
+        )
+        return [_command(row) for row in self._connection.execute(query)]
+
+    def newest(
+        self, *, agent_id: str | None, statuses: Collection[CommandStatus], before: Cursor | None, limit: int
+    ) -> list[Command]:
         """Commands before a cursor, newest first."""
         query = _query().order_by(agent_commands.c.ts.desc(), agent_commands.c.id.desc()).limit(limit)
         if agent_id is not None:
             query = query.where(agent_commands.c.agent_id == agent_id)
+        if statuses:
+            query = query.where(agent_commands.c.status.in_(sorted(statuses)))
         if before is not None:
             query = query.where(is_before(agent_commands.c.ts, agent_commands.c.id, before))
         return [_command(row) for row in self._connection.execute(query)]
@@ -69,36 +105,52 @@ def _query() -> Select[Any]:
     ).outerjoin(approvals, approvals.c.command_id == agent_commands.c.id)
 
 
+_plain_columns = (
+    "id",
+    "agent_id",
+    "ts",
+    "payload_json",
+    "created_by",
+    "reason",
+    "result_json",
+    "delivered_at",
+    "delivery_count",
+    "journal",
+    "accepted_at",
+    "started_at",
+    "finished_at",
+    "cancel_requested_at",
+    "cancel_told_at",
+)
+
+
 def _row(command: Command) -> dict[str, object]:
+    resolution, expectation = command.resolution, command.expectation
     return {
-        "id": command.id,
-        "agent_id": command.agent_id,
-        "ts": command.ts,
+        **{name: getattr(command, name) for name in _plain_columns},
         "type": command.type.value,
-        "payload_json": command.payload_json,
         "status": command.status.value,
-        "result_json": command.result_json,
-        "created_by": command.created_by,
-        "delivered_at": command.delivered_at,
-        "started_at": command.started_at,
-        "finished_at": command.finished_at,
+        "expires_at": command.expires_at,
+        "version": command.version,
+        "expect_json": _expect_json(expectation) if expectation else None,
+        "resolution": resolution.outcome.value if resolution else None,
+        "resolution_reason": resolution.reason if resolution else None,
+        "resolved_by": resolution.resolved_by if resolution else None,
+        "resolved_at": resolution.resolved_at if resolution else None,
     }
 
 
 def _command(row: Row[Any]) -> Command:
     return Command(
-        id=row.id,
-        agent_id=row.agent_id,
-        ts=row.ts,
+        **{name: getattr(row, name) for name in _plain_columns},
         type=CommandType(row.type),
-        payload_json=row.payload_json,
         status=CommandStatus(row.status),
-        created_by=row.created_by,
-        result_json=row.result_json,
-        delivered_at=row.delivered_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
+        # A command from before commands expired has waited long enough.
+        expires_at=row.expires_at or row.ts,
+        version=row.version,
         approval=_approval(row),
+        expectation=_expectation(row.expect_json),
+        resolution=_resolution(row),
     )
 
 
@@ -106,3 +158,17 @@ def _approval(row: Row[Any]) -> Approval | None:
     if row.approval_id is None:
         return None
     return Approval(row.approval_id, row.id, row.approved_by, row.approved_at)
+
+
+def _expect_json(expectation: Expectation) -> str:
+    return json.dumps({"pid": expectation.pid, "create_time_ms": expectation.create_time_ms})
+
+
+def _expectation(text: str | None) -> Expectation | None:
+    return Expectation(**json.loads(text)) if text else None
+
+
+def _resolution(row: Row[Any]) -> Resolution | None:
+    if row.resolution is None:
+        return None
+    return Resolution(Outcome(row.resolution), row.resolution_reason, row.resolved_by, row.resolved_at)

@@ -143,7 +143,21 @@ agent_commands = Table(
     Column("delivered_at", UtcTime),
     Column("started_at", UtcTime),
     Column("finished_at", UtcTime),
+    Column("reason", Text),
+    Column("expires_at", UtcTime),
+    Column("journal", Text),
+    Column("accepted_at", UtcTime),
+    Column("cancel_requested_at", UtcTime),
+    Column("cancel_told_at", UtcTime),
+    Column("expect_json", Text),
+    Column("resolution", Text),
+    Column("resolution_reason", Text),
+    Column("resolved_by", Text),
+    Column("resolved_at", UtcTime),
+    Column("delivery_count", Integer, nullable=False, server_default="0"),
+    Column("version", Integer, nullable=False, server_default="0"),
     Index(None, "agent_id", "status"),
+    Index(None, "status", "ts"),
     Index(None, "ts", "id"),
     Index(None, "agent_id", "ts"),
 )
@@ -157,6 +171,21 @@ approvals = Table(
     Column("approved_at", UtcTime, nullable=False),
     _org_id(),
     UniqueConstraint("command_id"),
+)
+
+command_reports = Table(
+    "command_reports",
+    metadata,
+    Column("id", _row_number, primary_key=True, autoincrement=True),
+    Column("command_id", Text, nullable=False),
+    Column("agent_id", Text, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("result_json", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    _org_id(),
+    Index(None, "command_id"),
+    Index(None, "verdict", "id"),
 )
 
 incidents = Table(
@@ -200,6 +229,7 @@ audit_log = Table(
     Column("stream", Text, nullable=False),
     _org_id(),
     Index(None, "event_type", "id"),
+    Index(None, "ref_id", "id"),
 )
 
 agent_keys = Table(

@@ -11,6 +11,7 @@ from reco3.server.store.commands import CommandTable
 from reco3.server.store.incidents import IncidentTable
 from reco3.server.store.logs import LogTable
 from reco3.server.store.operators import OperatorTable
+from reco3.server.store.reports import ReportTable
 from reco3.server.store.samples import SampleTable
 
 
@@ -39,6 +40,11 @@ class TableTransaction:
     def commands(self) -> CommandTable:
         """The `agent_commands` and `approvals` tables."""
         return CommandTable(self._connection)
+
+    @cached_property
+    def reports(self) -> ReportTable:
+        """The `command_reports` table."""
+        return ReportTable(self._connection)
 
     @cached_property
     def incidents(self) -> IncidentTable:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,17 +13,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive
 
-from reco3.protocol.limits import MAX_LOGS_BODY_BYTES, MAX_PULL_WAIT_S
+from reco3.protocol.limits import JOURNAL_PATTERN, MAX_COMMAND_ID_CHARS, MAX_LOGS_BODY_BYTES, MAX_PULL_WAIT_S
 from reco3.protocol.messages import CommandReport, Heartbeat, LogBatch
 from reco3.server.domain.agents import TakenHeartbeat
 from reco3.server.domain.commands import AgentReport, Command, ReportStatus, bounded_result
-from reco3.server.domain.errors import BadInput
+from reco3.server.domain.errors import BadInput, NotFound
 from reco3.server.services.agents import AgentService
-from reco3.server.services.commands import CommandService
+from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.logs import LogService, TakenBatch
+from reco3.server.services.reports import ReportService
 from reco3.server.web.audiences import AGENT, Audience, Kind, serves
 from reco3.server.web.errors import bad_json, json_answer
-from reco3.server.web.shapes import approval_shape, time_text
+from reco3.server.web.shapes import approval_shape, expectation_shape, time_text
 
 MessageT = TypeVar("MessageT")
 
@@ -34,15 +36,24 @@ _encode = msgspec.json.Encoder().encode
 LOGS_AUDIENCE = Audience(Kind.AGENT, max_body_bytes=MAX_LOGS_BODY_BYTES)
 
 
+@dataclass(frozen=True, slots=True)
+class AgentServices:
+    """The use cases that agents can reach."""
+
+    agents: AgentService
+    logs: LogService
+    deliveries: DeliveryService
+    reports: ReportService
+
+
 class AgentApi:
     """What an agent may say and ask."""
 
-    def __init__(
-        self, agents: AgentService, logs: LogService, commands: CommandService, clock: Callable[[], datetime]
-    ) -> None:
-        self._agents = agents
-        self._logs = logs
-        self._commands = commands
+    def __init__(self, services: AgentServices, clock: Callable[[], datetime]) -> None:
+        self._agents = services.agents
+        self._logs = services.logs
+        self._deliveries = services.deliveries
+        self._reports = services.reports
         self._clock = clock
 
     def routes(self) -> list[Route]:
@@ -81,13 +92,17 @@ class AgentApi:
     async def pull(self, request: Request) -> Response:
         """Hand out commands, waiting for the first as long as the agent asks."""
         wait_s = _wait_s(request.query_params.get("wait"))
+        journal = _journal(request.query_params.get("journal"))
         gone = asyncio.ensure_future(_hung_up(request.receive)) if wait_s else None
         try:
-            commands = await self._commands.pull(request.state.caller, wait_s=wait_s, gone=gone)
+            pulled = await self._deliveries.pull(request.state.caller, journal=journal, wait_s=wait_s, gone=gone)
         finally:
             if gone is not None:
                 gone.cancel()
-        return json_answer({"commands": [_order_shape(command) for command in commands]})
+        answer: dict[str, object] = {"commands": [_order_shape(command) for command in pulled.commands]}
+        if journal is not None:
+            answer["cancels"] = list(pulled.cancels)
+        return json_answer(answer)
 
     @serves(AGENT)
     async def report(self, request: Request) -> Response:
@@ -97,11 +112,13 @@ class AgentApi:
             raise BadInput("command_id", "is missing")
         if "\0" in body.command_id:
             raise BadInput("command_id", "expected the id of a command, without NUL")
+        if len(body.command_id) > MAX_COMMAND_ID_CHARS or not body.command_id.isprintable():
+            raise NotFound("There is no command of that id for this PC.", code="command_not_found")
         result = bounded_result(body.result)
         report = AgentReport(
             body.command_id, request.state.caller, _report_status(body.status), result, json.dumps(result)
         )
-        await self._commands.report(report)
+        await self._reports.take(report)
         return json_answer({"status": "ok"})
 
 
@@ -122,6 +139,12 @@ def _wait_s(text: str | None) -> float:
     return float(min(int(text[:9]), MAX_PULL_WAIT_S))
 
 
+def _journal(text: str | None) -> str | None:
+    if text is not None and JOURNAL_PATTERN.fullmatch(text) is None:
+        raise BadInput("journal", "expected the id of the agent's journal: 1 to 64 letters, digits, _ and -")
+    return text
+
+
 async def _hung_up(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -131,7 +154,9 @@ def _report_status(text: str) -> ReportStatus:
     try:
         return ReportStatus(text)
     except ValueError as err:
-        raise BadInput("status", f"expected completed, failed or running, got {ascii(text)[:40]}") from err
+        raise BadInput(
+            "status", f"expected completed, failed, running, accepted or unknown, got {ascii(text)[:40]}"
+        ) from err
 
 
 def _order_shape(command: Command) -> dict[str, object]:
@@ -145,4 +170,7 @@ def _order_shape(command: Command) -> dict[str, object]:
         "strength": command.strength,
         "approved": command.approval is not None or not command.needs_approval,
         "approval": approval_shape(command.approval),
+        "expires_at": time_text(command.expires_at),
+        "delivery": command.delivery_count,
+        "expect": expectation_shape(command.expectation),
     }

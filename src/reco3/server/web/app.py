@@ -14,12 +14,14 @@ from reco3.server.domain.operators import Role
 from reco3.server.services.agents import AgentService
 from reco3.server.services.audit import AuditService
 from reco3.server.services.commands import CommandService
+from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
 from reco3.server.services.incidents import IncidentService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.ports import Clock
-from reco3.server.web.agent_api import AgentApi
+from reco3.server.services.reports import ReportService
+from reco3.server.web.agent_api import AgentApi, AgentServices
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.auth import Authenticator
 from reco3.server.web.errors import exception_handlers, json_answer
@@ -58,6 +60,8 @@ class Services:
     agents: AgentService
     logs: LogService
     commands: CommandService
+    deliveries: DeliveryService
+    reports: ReportService
     incidents: IncidentService
     audit: AuditService
     operators: OperatorService
@@ -86,7 +90,8 @@ def build_app(
     Raises:
         TypeError: a route declares no audience.
     """
-    agent_app = _agent_app(AgentApi(services.agents, services.logs, services.commands, clock), authenticator)
+    agent_services = AgentServices(services.agents, services.logs, services.deliveries, services.reports)
+    agent_app = _agent_app(AgentApi(agent_services, clock), authenticator)
     operator_app = _operator_app(_routers(services, live, options, clock), authenticator, lifespan)
     return _FrontDoor(agent_app, operator_app)
 
@@ -97,7 +102,7 @@ def _routers(services: Services, live: LiveHub, options: WebOptions, clock: Cloc
         session_routes(services.operators, services.denials),
         agent_routes(services.agents, clock),
         log_routes(services.logs, clock),
-        command_routes(services.commands, clock),
+        command_routes(services.commands, services.reports, clock),
         incident_routes(services.incidents, clock),
         audit_routes(services.audit, clock),
         live.routes(),

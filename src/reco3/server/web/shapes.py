@@ -4,7 +4,7 @@ import base64
 import binascii
 from datetime import UTC, datetime
 
-from reco3.server.domain.commands import Approval
+from reco3.server.domain.commands import Approval, Expectation, Resolution
 from reco3.server.domain.errors import BadInput
 from reco3.server.services.ports import Cursor
 
@@ -24,6 +24,25 @@ def approval_shape(approval: Approval | None) -> dict[str, object] | None:
     if approval is None:
         return None
     return {"id": approval.id, "approved_by": approval.approved_by, "approved_at": time_text(approval.approved_at)}
+
+
+def expectation_shape(expectation: Expectation | None) -> dict[str, object] | None:
+    """What the approver saw, or None."""
+    if expectation is None:
+        return None
+    return {"pid": expectation.pid, "create_time_ms": expectation.create_time_ms}
+
+
+def resolution_shape(resolution: Resolution | None) -> dict[str, object] | None:
+    """A person's word on an unknown command, or None."""
+    if resolution is None:
+        return None
+    return {
+        "outcome": resolution.outcome,
+        "reason": resolution.reason,
+        "resolved_by": resolution.resolved_by,
+        "resolved_at": time_text(resolution.resolved_at),
+    }
 
 
 def cursor_text(ts: datetime, row_id: str) -> str:
