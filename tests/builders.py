@@ -148,6 +148,7 @@ def request(
 class Rig:
     """Every service over one store, with a clock that the test moves."""
 
+    outside: Outside
     store: Store
     clock: FakeClock
     announcer: RecordingAnnouncer
@@ -182,6 +183,7 @@ def rig(
     outside = Outside(store=store, announcer=announcer, clock=clock, new_id=new_id)
     recorder = IncidentRecorder(new_id)
     return Rig(
+        outside=outside,
         store=store,
         clock=clock,
         announcer=announcer,

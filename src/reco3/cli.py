@@ -1,4 +1,4 @@
-"""The command line: `reco3 server | agent | demo`.
+"""The command line: `reco3 server | agent | commands | demo`.
 
 It starts what it names and turns expected failures into one line and exit code 2; it decides nothing.
 """
@@ -11,6 +11,7 @@ USAGE = """usage: reco3 COMMAND
 
   server             serve the dashboard and the agents' API (settings: docs/settings.md)
   agent CONFIG       watch this PC as its config file says (reco3 agent --help)
+  commands VERB      list, show, create, approve, cancel, resolve (reco3 commands --help)
   demo               server, agent and a small service on this machine, to try everything
   version            print the version
 """
@@ -28,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from reco3.agent.agent import main as run_agent
 
             return run_agent(arguments[1:])
+        case "commands":
+            from reco3.console.commands import main as run_console
+
+            return run_console(arguments[1:])
         case "demo":
             from reco3.demo.stage import main as run_demo
 

@@ -30,7 +30,7 @@ class WatchedProcess:
     name: str
     running: bool
     pid: int | None = None
-    status: str = ""
+    status: str | None = ""
     count: int = 0
     pids: list[int] = field(default_factory=list)
     restarts: int = 0
@@ -70,8 +70,8 @@ class Heartbeat:
     """`POST /agent/heartbeat`, every ten seconds."""
 
     metrics: Metrics
-    platform: str = ""
-    version: str = ""
+    platform: str | None = ""
+    version: str | None = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ class LogEntry:
     """One log line: `ts` in RFC 3339, `level` one of WARN, ERROR, CRITICAL (older agents may send more)."""
 
     msg: str
-    ts: str = ""
-    level: str = "ERROR"
+    ts: str | None = ""
+    level: str | None = "ERROR"
     code: str | None = None
     meta: dict[str, Any] | None = None
 

@@ -54,7 +54,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises:
         StartRefused: a value is not what its variable expects, or two of them make an unsafe pair.
     """
-    db_path = Path(environment.get("RECO3_DB_PATH") or DEFAULT_DB_PATH)
+    db_path = _db_path(environment.get("RECO3_DB_PATH") or DEFAULT_DB_PATH)
     settings = Settings(
         test_mode=_flag(environment, "RECO3_TEST_MODE", default=False),
         require_approval=_flag(environment, "RECO3_REQUIRE_APPROVAL", default=True),
@@ -94,6 +94,14 @@ def _refuse_unsafe_pairs(settings: Settings) -> None:
             f"RECO3_TEST_MODE=1 lets anybody act as admin, so it listens on loopback only; RECO3_HOST is "
             f"{settings.host}. Listen on 127.0.0.1, or set API_KEY, which turns the implicit admin off."
         )
+
+
+def _db_path(text: str) -> Path:
+    if text.startswith(":"):
+        raise StartRefused(
+            f"RECO3_DB_PATH: expected the path of a file, got {text[:40]!r}; nothing durable lives there."
+        )
+    return Path(text)
 
 
 def _flag(environment: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from servers import ServerProcess
+from servers import ServerProcess, agent_headers
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FULL_METRICS: dict[str, Any] = {
@@ -460,3 +460,21 @@ def test_the_list_shows_exactly_the_pcs_of_the_database(pc: ServerProcess) -> No
         found = connection.execute("SELECT COUNT(*) FROM agent_status").fetchone()
 
     assert found == (len(pc.get("/api/r3/agents").json["agents"]),)
+
+
+def test_an_older_agents_nulls_are_taken(pc: ServerProcess) -> None:
+    missing = {"name": "nginx", "running": False, "pid": None, "status": None}
+
+    beat = pc.say("/agent/heartbeat", {"platform": None, "version": None, "metrics": {"processes": [missing]}})
+    lines = pc.say("/agent/logs", {"logs": [{"ts": None, "level": None, "code": None, "msg": "boom", "meta": None}]})
+
+    assert (beat.status, lines.status) == (200, 200)
+
+
+def test_a_head_request_takes_no_command_away(pc: ServerProcess) -> None:
+    command_id = new_command(pc, "SET_MODE", {"mode": "NORMAL"})
+
+    answer = pc.request("HEAD", "/agent/pull", headers=agent_headers())
+
+    assert answer.status == 405
+    assert listed_command(pc, command_id)["status"] == "pending"

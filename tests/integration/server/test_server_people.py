@@ -11,11 +11,12 @@ from builders import PC, SECRET, Rig, operator, rig
 from reco3.server.domain.errors import Forbidden, TooManyRequests, Unauthorized
 from reco3.server.domain.operators import LoginMethod, Operator, Role
 from reco3.server.services.denials import Denial
-from reco3.server.services.operators import SESSION_LIFETIME
+from reco3.server.services.operators import SESSION_LIFETIME, OperatorService
 from reco3.server.store.database import Database
 
 pytestmark = pytest.mark.anyio
 
+REMOTE = "192.0.2.7"
 KEY = "an-operator-key"
 
 
@@ -75,7 +76,7 @@ async def test_only_a_changed_key_is_audited(services: Rig) -> None:
 
 
 async def test_the_api_key_opens_a_session_that_is_stored_as_a_hash(services: Rig, store: Database) -> None:
-    opened = await services.operators.log_in(KEY)
+    opened = await services.operators.log_in(KEY, remote=REMOTE)
 
     assert opened.operator == Operator("admin", Role.ADMIN, LoginMethod.SESSION)
     assert await services.operators.by_session(opened.token) == opened.operator
@@ -88,13 +89,13 @@ async def test_the_api_key_opens_a_session_that_is_stored_as_a_hash(services: Ri
 @pytest.mark.parametrize("wrong", ["", "x", KEY.upper(), KEY + " ", "\0", "\u00fc", SECRET])
 async def test_a_wrong_key_opens_nothing(services: Rig, wrong: str) -> None:
     with pytest.raises(Unauthorized):
-        await services.operators.log_in(wrong)
+        await services.operators.log_in(wrong, remote=REMOTE)
 
-    assert await services.operators.by_api_key(wrong) is None
+    assert await services.operators.by_api_key(wrong, remote=REMOTE) is None
 
 
 async def test_a_session_ends_after_twelve_hours(services: Rig) -> None:
-    opened = await services.operators.log_in(KEY)
+    opened = await services.operators.log_in(KEY, remote=REMOTE)
 
     services.clock.advance(SESSION_LIFETIME.total_seconds() - 1)
     assert await services.operators.by_session(opened.token) is not None
@@ -103,7 +104,10 @@ async def test_a_session_ends_after_twelve_hours(services: Rig) -> None:
 
 
 async def test_a_session_ends_with_the_log_out_and_leaves_others_open(services: Rig) -> None:
-    first, second = await services.operators.log_in(KEY), await services.operators.log_in(KEY)
+    first, second = (
+        await services.operators.log_in(KEY, remote=REMOTE),
+        await services.operators.log_in(KEY, remote=REMOTE),
+    )
 
     await services.operators.log_out(first.token, operator())
 
@@ -113,7 +117,7 @@ async def test_a_session_ends_with_the_log_out_and_leaves_others_open(services: 
 
 
 async def test_ended_sessions_are_forgotten(services: Rig, store: Database) -> None:
-    await services.operators.log_in(KEY)
+    await services.operators.log_in(KEY, remote=REMOTE)
     services.clock.advance(SESSION_LIFETIME.total_seconds())
 
     await services.operators.prune_sessions()
@@ -125,14 +129,35 @@ async def test_ended_sessions_are_forgotten(services: Rig, store: Database) -> N
 async def test_guessing_is_slowed_down_for_a_minute(services: Rig) -> None:
     for _ in range(10):
         with pytest.raises(Unauthorized):
-            await services.operators.log_in("wrong")
+            await services.operators.log_in("wrong", remote=REMOTE)
 
     with pytest.raises(TooManyRequests) as refusal:
-        await services.operators.log_in(KEY)
+        await services.operators.log_in(KEY, remote=REMOTE)
     services.clock.advance(60)
 
     assert 1 <= refusal.value.retry_after_s <= 61
-    assert (await services.operators.log_in(KEY)).operator.name == "admin"
+    assert (await services.operators.log_in(KEY, remote=REMOTE)).operator.name == "admin"
+
+
+async def test_whoever_guesses_keeps_nobody_else_out(services: Rig) -> None:
+    for _ in range(10):
+        assert await services.operators.by_api_key("wrong", remote=REMOTE) is None
+
+    with pytest.raises(TooManyRequests):
+        await services.operators.by_api_key(KEY, remote=REMOTE)
+
+    assert await services.operators.by_api_key(KEY, remote="192.0.2.8") is not None
+
+
+async def test_a_new_session_secret_locks_no_operator_out(store: Database) -> None:
+    first = OperatorService(rig(store).outside, api_key=None, secret_key="first-secret-of-many")
+    token = await first.open_set_up()
+    completed = await first.set_up(token or "")
+
+    second = OperatorService(rig(store).outside, api_key=None, secret_key="another-secret-now")
+
+    assert await second.by_session(completed.opened.token) is None
+    assert await second.by_api_key(completed.api_key, remote=REMOTE) is not None
 
 
 async def test_without_any_operator_the_set_up_is_open_once(store: Database) -> None:
@@ -144,7 +169,9 @@ async def test_without_any_operator_the_set_up_is_open_once(store: Database) -> 
     completed = await services.operators.set_up(token)
 
     assert not services.operators.is_locked
-    assert await services.operators.by_api_key(completed.api_key) == Operator("admin", Role.ADMIN, LoginMethod.API_KEY)
+    assert await services.operators.by_api_key(completed.api_key, remote=REMOTE) == Operator(
+        "admin", Role.ADMIN, LoginMethod.API_KEY
+    )
     assert await services.operators.by_session(completed.opened.token) is not None
     with pytest.raises(Forbidden):
         await services.operators.set_up(token)

@@ -184,3 +184,8 @@ def test_a_folder_that_cannot_be_made_is_refused_naming_it(tmp_path: Path) -> No
     message = refusal({}, RECO3_DB_PATH=str(tmp_path / "file" / "reco3.db"))
 
     assert str(tmp_path / "file") in message
+
+
+def test_a_database_that_lives_in_memory_alone_is_refused() -> None:
+    with pytest.raises(StartRefused, match="RECO3_DB_PATH: expected the path of a file"):
+        read_settings({"RECO3_DB_PATH": ":memory:", "SECRET_KEY": "a-secret-of-enough-characters"})

@@ -107,7 +107,7 @@ def _refreshed(previous: Agent | None, taken: TakenHeartbeat) -> Agent:
         agent_id=taken.agent_id,
         last_seen=taken.at,
         platform=(taken.heartbeat.platform or metrics.platform or "")[:MAX_NAME_CHARS].replace("\0", ""),
-        version=taken.heartbeat.version[:MAX_NAME_CHARS].replace("\0", ""),
+        version=(taken.heartbeat.version or "")[:MAX_NAME_CHARS].replace("\0", ""),
         payload_json=taken.payload_json,
         created_at=previous.created_at if previous else taken.at,
         updated_at=taken.at,

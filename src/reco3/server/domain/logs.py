@@ -77,7 +77,7 @@ def unseen_entries(batch: LogBatch, acked_seq: int) -> list[LogEntry]:
 
 def line_of(agent_id: str, entry: LogEntry, now: datetime) -> LogLine:
     """What an entry becomes: a known level, a UTC time, bounded text."""
-    ts = _parsed_time(entry.ts)
+    ts = _parsed_time(entry.ts or "")
     meta = dict(entry.meta or {})
     if ts is None and entry.ts:
         meta["ts_sent"] = entry.ts[:MAX_STREAM_CHARS]
@@ -86,7 +86,7 @@ def line_of(agent_id: str, entry: LogEntry, now: datetime) -> LogLine:
     return LogLine(
         agent_id=agent_id,
         ts=ts or now,
-        level=_level_of(entry.level),
+        level=_level_of(entry.level or "ERROR"),
         code=_storable(entry.code)[:MAX_LOG_CODE_CHARS] if entry.code else None,
         msg=_storable(entry.msg)[:MAX_LOG_MESSAGE_CHARS],
         meta=meta,

@@ -3,19 +3,17 @@
 import hashlib
 import hmac
 import secrets
-from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reco3.server.domain.audit import AuditEvent, system_actor, user_actor
-from reco3.server.domain.errors import Forbidden, TooManyRequests, Unauthorized
+from reco3.server.domain.errors import Forbidden, Unauthorized
 from reco3.server.domain.operators import LoginMethod, Operator, Role, Session
+from reco3.server.services.guesses import GuessLimiter
 from reco3.server.services.ports import Outside, Transaction
 
 SESSION_LIFETIME = timedelta(hours=12)
 ADMIN = "admin"
-MAX_FAILED_LOGINS = 10
-FAILED_LOGINS_WINDOW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +38,9 @@ class OperatorService:
     def __init__(self, outside: Outside, *, api_key: str | None, secret_key: str) -> None:
         self._outside = outside
         self._secret = secret_key.encode()
-        self._api_key_hash = self._hash(api_key) if api_key else None
+        self._api_key_hash = _key_hash(api_key) if api_key else None
         self._set_up_token: str | None = None
-        self._failed_logins: deque[datetime] = deque(maxlen=MAX_FAILED_LOGINS)
+        self._guesses = GuessLimiter(outside.clock)
 
     @property
     def is_locked(self) -> bool:
@@ -72,27 +70,31 @@ class OperatorService:
         operator = Operator(ADMIN, Role.ADMIN, LoginMethod.SESSION)
         return CompletedSetUp(api_key, await self._open_session(operator))
 
-    async def log_in(self, api_key: str) -> OpenedSession:
+    async def log_in(self, api_key: str, *, remote: str) -> OpenedSession:
         """Open a session for whoever holds an operator's API key.
 
         Raises:
             Unauthorized: nobody holds that key.
-            TooManyRequests: too many wrong keys within the last minute.
+            TooManyRequests: too many wrong keys from that remote within the last minute.
         """
-        self._refuse_guessing()
-        operator = await self.by_api_key(api_key)
+        operator = await self.by_api_key(api_key, remote=remote)
         if operator is None:
-            self._failed_logins.append(self._outside.clock())
             raise Unauthorized("This API key is not valid.")
         return await self._open_session(operator)
 
-    async def by_api_key(self, api_key: str) -> Operator | None:
-        """The operator who holds this key."""
-        key_hash = self._hash(api_key)
+    async def by_api_key(self, api_key: str, *, remote: str) -> Operator | None:
+        """The operator who holds this key.
+
+        Raises:
+            TooManyRequests: too many wrong keys from that remote within the last minute.
+        """
+        self._guesses.refuse_guessing(remote)
+        key_hash = _key_hash(api_key)
         if self._api_key_hash is not None and hmac.compare_digest(self._api_key_hash, key_hash):
             return Operator(ADMIN, Role.ADMIN, LoginMethod.API_KEY)
         stored = await self._outside.store.read(lambda tx: tx.operators.by_key_hash(key_hash))
         if stored is None:
+            self._guesses.note_wrong(remote)
             return None
         name, role = stored
         return Operator(name, Role(role), LoginMethod.API_KEY)
@@ -134,19 +136,13 @@ class OperatorService:
     def _add_admin(self, tx: Transaction, api_key: str, now: datetime) -> None:
         if tx.operators.has_any():
             raise Forbidden("This server has an operator already.", code="setup_refused")
-        tx.operators.add(name=ADMIN, role=Role.ADMIN, api_key_hash=self._hash(api_key), now=now)
+        tx.operators.add(name=ADMIN, role=Role.ADMIN, api_key_hash=_key_hash(api_key), now=now)
         tx.audit.add([AuditEvent(now, system_actor("setup"), "operator_created", ADMIN, payload={"role": Role.ADMIN})])
-
-    def _refuse_guessing(self) -> None:
-        now = self._outside.clock()
-        while self._failed_logins and now - self._failed_logins[0] >= FAILED_LOGINS_WINDOW:
-            self._failed_logins.popleft()
-        if len(self._failed_logins) < MAX_FAILED_LOGINS:
-            return
-        wait = FAILED_LOGINS_WINDOW - (now - self._failed_logins[0])
-        raise TooManyRequests(
-            "Too many wrong API keys; wait a minute and try again.", retry_after_s=max(1, int(wait.total_seconds()) + 1)
-        )
 
     def _hash(self, secret: str) -> str:
         return hmac.new(self._secret, secret.encode(), hashlib.sha256).hexdigest()
+
+
+def _key_hash(api_key: str) -> str:
+    # Not peppered with the session secret: losing that one ends sessions, but must not lock the administrator out.
+    return hashlib.sha256(api_key.encode()).hexdigest()

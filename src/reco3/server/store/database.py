@@ -96,7 +96,7 @@ class Database:
             with self._read_engine.connect() as connection:
                 return query(TableTransaction(connection))
         except (OperationalError, InterfaceError) as err:
-            log.exception("read_failed")
+            log.warning("read_failed cause=%s", str(err.orig).splitlines()[0])
             raise Busy("The database cannot be read now. Send this again in a moment.", retry_after_s=5) from err
 
     def _engine(self, *, is_reader: bool) -> Engine:

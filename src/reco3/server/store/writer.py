@@ -54,6 +54,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="reco3-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_open = False
+        self._is_lost = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to write; answers arrive on `loop`."""
@@ -106,14 +107,26 @@ class Writer:
 
     def _commit(self, batch: Sequence[_Write]) -> list[_Outcome]:
         try:
-            return self._commit_together(batch)
-        except _NobodyCanWriteError:
-            log.exception("write_failed")
+            outcomes = self._commit_together(batch)
+        except _NobodyCanWriteError as err:
+            self._note_lost(err)
             return [_Outcome(write, error=_busy()) for write in batch]
         except Exception as err:  # noqa: BLE001 - one item's failure must not be its neighbours'; each is told its own
             if len(batch) == 1:
                 return [_Outcome(batch[0], error=_public_error(err))]
             return [outcome for write in batch for outcome in self._commit([write])]
+        self._note_back()
+        return outcomes
+
+    def _note_lost(self, err: Exception) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            log.error("database_lost", exc_info=err)
+
+    def _note_back(self) -> None:
+        if self._is_lost:
+            self._is_lost = False
+            log.warning("database_back")
 
     def _commit_together(self, batch: Sequence[_Write]) -> list[_Outcome]:
         outcomes: list[_Outcome] = []

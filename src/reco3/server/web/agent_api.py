@@ -58,11 +58,14 @@ class AgentApi:
 
     def routes(self) -> list[Route]:
         """The four routes of the agent protocol."""
+        pull = Route("/agent/pull", self.pull, methods=["GET"])
+        # Starlette adds HEAD, which would hand out commands and drop the answer that carries them.
+        pull.methods = {"GET"}
         return [
             Route("/agent/heartbeat", self.heartbeat, methods=["POST"]),
             Route("/agent/logs", self.logs, methods=["POST"]),
-            Route("/agent/pull", self.pull, methods=["GET"]),
             Route("/agent/report", self.report, methods=["POST"]),
+            pull,
         ]
 
     @serves(AGENT)

@@ -75,7 +75,7 @@ class Authenticator:
             return None
         api_key = _presented_key(headers)
         if api_key is not None:
-            return await self._operators.by_api_key(api_key)
+            return await self._operators.by_api_key(api_key, remote=remote_of(scope))
         token = session_token(headers)
         if token is not None and (operator := await self._operators.by_session(token)):
             return operator
@@ -93,6 +93,12 @@ class Authenticator:
 def headers_of(scope: Scope) -> dict[str, str]:
     """The request's headers by lower-case name; of a repeated one the last."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def remote_of(scope: Scope) -> str:
+    """The address that the connection came from; headers about it are never believed."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def session_token(headers: Mapping[str, str]) -> str | None:

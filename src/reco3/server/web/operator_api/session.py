@@ -11,7 +11,7 @@ from reco3.server.domain.operators import Operator, Role
 from reco3.server.services.denials import Denial, DenialService
 from reco3.server.services.operators import SESSION_LIFETIME, OpenedSession, OperatorService
 from reco3.server.web.audiences import PUBLIC, operators, serves
-from reco3.server.web.auth import SESSION_COOKIE, comes_from_loopback, headers_of, session_token
+from reco3.server.web.auth import SESSION_COOKIE, comes_from_loopback, headers_of, remote_of, session_token
 from reco3.server.web.errors import json_answer
 
 
@@ -72,7 +72,7 @@ def session_routes(people: OperatorService, denials: DenialService) -> APIRouter
     async def log_in(request: Request, credentials: LogIn) -> Response:
         """Open a session for whoever holds an API key."""
         try:
-            opened = await people.log_in(credentials.api_key)
+            opened = await people.log_in(credentials.api_key, remote=remote_of(request.scope))
         except Unauthorized:
             await denials.record(Denial("auth_failed", "log-in", "", request.url.path))
             raise
