@@ -313,7 +313,7 @@ def _row_of(entry: LogEntry, *, entry_id: int | None = None, is_dropped_marker: 
     meta_json = None if entry.meta is None else json.dumps(entry.meta)
     texts = (entry.ts, entry.level, entry.code, entry.msg, meta_json)
     size_bytes = _ROW_OVERHEAD_BYTES + sum(len(text.encode()) for text in texts if text)
-    return (entry_id, is_dropped_marker, _SEVERITIES.get(entry.level, 0), size_bytes, *texts)
+    return (entry_id, is_dropped_marker, _SEVERITIES.get(entry.level or "", 0), size_bytes, *texts)
 
 
 def _parse_offset(fields: dict[str, Any]) -> FileOffset:
