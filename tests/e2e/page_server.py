@@ -200,6 +200,7 @@ class PageServer:
     setup_token: str = "one-time"
     has_stream: bool = True
     is_locked_out: bool = False
+    ahead_s: float = 0
     requests: list[tuple[str, str, Json]] = field(default_factory=list)
     _streams: list[queue.Queue[str | None]] = field(default_factory=list)
     _http: "_Server | None" = None
@@ -449,7 +450,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.is_known():
             return
         page, cursor = _page_of(rows, self.query())
-        self._json(200, {name: page, "count": len(page), "next_cursor": cursor, "now": stamp()})
+        now = stamp(-self.server_rows.ahead_s)
+        self._json(200, {name: page, "count": len(page), "next_cursor": cursor, "now": now})
 
     def create_command(self, _parts: list[str], body: Json) -> None:
         rows = self.server_rows

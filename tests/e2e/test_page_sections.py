@@ -149,6 +149,7 @@ def test_five_thousand_pcs_are_loaded_page_by_page_and_few_rows_are_drawn(
         if loaded < 5_000:
             expect(agents).to_contain_text(f"{loaded:,} of 5,000 loaded")
 
+    expect(agents.get_by_text("of 5,000 loaded")).to_have_count(0)
     expect(more).to_have_count(0)
     assert agents.get_by_role("row").count() < 60
     agents.locator(".window").evaluate("window => window.scrollTo(0, window.scrollHeight)")

@@ -51,7 +51,7 @@ def test_too_many_attempts_say_how_long_to_wait(server: PageServer, open_page: O
 
     log_in(page, "wrong")
 
-    expect(page.get_by_role("alert")).to_have_text("Too many attempts. Try again in 1 min.")
+    expect(page.get_by_role("alert")).to_have_text("Too many attempts. Try again in 1 min 30 s.")
 
 
 def test_logging_out_forgets_everything_on_the_screen_and_in_the_browser(

@@ -1,4 +1,6 @@
 import copy
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,9 +14,13 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> None:
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Times are shown in this machine's zone; here it is UTC."""
-    monkeypatch.setenv("TZ", "UTC")
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def command(**changes: Any) -> Json:

@@ -1,26 +1,22 @@
+from collections.abc import Callable
+
 import pytest
 
-from reco3.console.api import Api, Json, Unreachable
+from reco3.console.api import Json, Unreachable
 from reco3.console.commands import LONGEST_LOOK_S, PATIENCE_S, Waiting, end_text
-from reco3.console.keys import ServerAddress
 
 
-class ScriptedApi(Api):
+def script(*answers: Json | Unreachable) -> Callable[[], Json]:
     """Answers with one prepared state after the other, the last for ever."""
+    left = list(answers)
 
-    def __init__(self, *answers: Json | Unreachable) -> None:
-        super().__init__(ServerAddress("http", "127.0.0.1", 1, ""))
-        _script[id(self)] = list(answers)
-
-    def command(self, command_id: str) -> Json:
-        answers = _script[id(self)]
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+    def look() -> Json:
+        answer = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(answer, Unreachable):
             raise answer
-        return {"id": command_id} | answer
+        return {"id": "c-1"} | answer
 
-
-_script: dict[int, list[Json | Unreachable]] = {}
+    return look
 
 
 class Clock:
@@ -44,7 +40,7 @@ def test_every_change_is_told_once_and_the_end_is_returned() -> None:
     states: list[Json | Unreachable] = [{"status": status} for status in ("pending", "pending", "delivered", "running")]
     told: list[object] = []
 
-    command = waiting(Clock(), told).for_end(ScriptedApi(*states, {"status": "completed"}), "c-1")
+    command = waiting(Clock(), told).for_end(script(*states, {"status": "completed"}))
 
     assert command["status"] == "completed"
     assert told == ["pending", "delivered", "running"]
@@ -52,14 +48,14 @@ def test_every_change_is_told_once_and_the_end_is_returned() -> None:
 
 @pytest.mark.parametrize("status", ["completed", "failed", "rejected", "expired", "cancelled", "unknown", "brand-new"])
 def test_every_status_that_is_not_on_its_way_ends_the_wait(status: str) -> None:
-    assert waiting(Clock(), []).for_end(ScriptedApi({"status": status}), "c-1")["status"] == status
+    assert waiting(Clock(), []).for_end(script({"status": status}))["status"] == status
 
 
 def test_the_looks_become_rarer_up_to_a_second() -> None:
     clock = Clock()
     states: list[Json | Unreachable] = [{"status": "pending"}] * 20
 
-    waiting(clock, []).for_end(ScriptedApi(*states, {"status": "completed"}), "c-1")
+    waiting(clock, []).for_end(script(*states, {"status": "completed"}))
 
     assert clock.pauses == sorted(clock.pauses)
     assert clock.pauses[-1] == LONGEST_LOOK_S
@@ -68,7 +64,7 @@ def test_the_looks_become_rarer_up_to_a_second() -> None:
 def test_a_short_silence_of_the_server_is_waited_out() -> None:
     silence = [Unreachable("gone")] * 5
 
-    command = waiting(Clock(), []).for_end(ScriptedApi({"status": "running"}, *silence, {"status": "failed"}), "c-1")
+    command = waiting(Clock(), []).for_end(script({"status": "running"}, *silence, {"status": "failed"}))
 
     assert command["status"] == "failed"
 
@@ -77,7 +73,7 @@ def test_a_long_silence_ends_the_wait_as_unreachable() -> None:
     clock = Clock()
 
     with pytest.raises(Unreachable):
-        waiting(clock, []).for_end(ScriptedApi({"status": "running"}, Unreachable("gone")), "c-1")
+        waiting(clock, []).for_end(script({"status": "running"}, Unreachable("gone")))
 
     assert PATIENCE_S <= clock.now_s < PATIENCE_S + 2
 

@@ -5,15 +5,17 @@
 import { effect, html, render } from "./vendor/preact-htm-signals.js";
 import { agentsPage, chooseAgent, refreshAgents, selectedId } from "./ui/agents.js";
 import { ApiError, ConnectionLost, fetchConfig, fetchSession, onSessionLost } from "./ui/api.js";
-import { commands, refreshCommands, restoreCommands } from "./ui/commands.js";
+import { commands, filterKey, refreshCommands, restoreCommands } from "./ui/commands.js";
 import { closeControlDialog } from "./ui/controls.js";
 import { Page } from "./ui/dashboard.js";
 import { openIncidents, refreshIncidents, restoreIncidents } from "./ui/incidents.js";
 import { connectionState, lastDataMs, startLive, stopLive } from "./ui/live.js";
 import { logLines, refreshLogs, restoreLogs } from "./ui/logs.js";
 import { refreshMetrics, restoreSamples, samples } from "./ui/metrics.js";
+import { forgetOrphans, refreshOrphans } from "./ui/orphans.js";
 import { config, logOut, onEntered, operator, takeSetupToken, view } from "./ui/session.js";
 import { clearSnapshot, loadSnapshot, saveSnapshot } from "./ui/snapshots.js";
+import { closeTimelines, refreshTimelines } from "./ui/timelines.js";
 import { serverNowMs, startTicking } from "./ui/times.js";
 import { dismissAllToasts, dismissToast, showToast } from "./ui/toasts.js";
 import { registerWorker } from "./ui/workers.js";
@@ -56,7 +58,7 @@ function wantedLoads({ topics, agent_ids: agentIds }) {
   if (topics.includes("agents") && isAboutChosen) loads.push(refreshMetrics());
   if (topics.includes("logs") && isAboutChosen) loads.push(refreshLogs());
   if (topics.includes("logs") && !topics.includes("agents")) loads.push(refreshAgents());
-  if (topics.includes("commands")) loads.push(refreshCommands());
+  if (topics.includes("commands")) loads.push(refreshCommands(), refreshTimelines(), refreshOrphans());
   if (topics.includes("incidents")) loads.push(refreshIncidents());
   return loads;
 }
@@ -112,6 +114,8 @@ function forget() {
   agentsPage.value = null;
   chooseAgent(null);
   restoreCommands(null);
+  closeTimelines();
+  forgetOrphans();
   restoreIncidents(null);
   restoreSamples(null, []);
   restoreLogs(null, []);
@@ -152,6 +156,13 @@ function watchSelection() {
   });
 }
 
+/** Another filter of the queue: its commands are wanted at once. */
+function watchFilter() {
+  effect(() => {
+    if (filterKey.value !== "" && isSessionKnown) refreshCommands().catch(() => {});
+  });
+}
+
 async function enter() {
   try {
     await learnSession();
@@ -169,6 +180,7 @@ function start() {
   onEntered(() => void enter());
   watchConnection();
   watchSelection();
+  watchFilter();
   addEventListener("offline", () => startLive(refreshTopics));
   addEventListener("online", () => startLive(refreshTopics));
   const root = document.getElementById("page");

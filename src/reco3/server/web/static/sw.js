@@ -3,7 +3,7 @@
  * It refuses everything but the shell: nothing below /api, /agent or /health is ever looked at or kept.
  */
 
-const cacheName = "reco3-shell-1";
+const cacheName = "reco3-shell-2";
 const patienceMs = 4_000;
 const page = "/r3";
 const shell = [
@@ -22,13 +22,18 @@ const shell = [
   "/static/ui/commands.js",
   "/static/ui/controls.js",
   "/static/ui/dashboard.js",
+  "/static/ui/decisions.js",
   "/static/ui/dialogs.js",
+  "/static/ui/evidence.js",
   "/static/ui/icons.js",
   "/static/ui/incidents.js",
   "/static/ui/live.js",
   "/static/ui/logs.js",
   "/static/ui/metrics.js",
+  "/static/ui/orphans.js",
+  "/static/ui/outcomes.js",
   "/static/ui/quantities.js",
+  "/static/ui/queue.js",
   "/static/ui/refreshing.js",
   "/static/ui/rows.js",
   "/static/ui/session.js",
@@ -36,6 +41,7 @@ const shell = [
   "/static/ui/sparklines.js",
   "/static/ui/texts.js",
   "/static/ui/themes.js",
+  "/static/ui/timelines.js",
   "/static/ui/times.js",
   "/static/ui/toasts.js",
   "/static/ui/windowing.js",

@@ -204,9 +204,16 @@ function totalOf(page) {
 /** @param {{ page: Shapes.AgentsPage }} props */
 function Totals({ page }) {
   return html`<p class="totals">
-    <span class="status" data-status="ONLINE"><span class="status-mark" aria-hidden="true"></span>${page.online.toLocaleString("en")} ONLINE</span>
-    <span class="status" data-status="OFFLINE"><span class="status-mark" aria-hidden="true"></span>${page.offline.toLocaleString("en")} OFFLINE</span>
+    <${Total} status="ONLINE" count=${page.online} />
+    <${Total} status="OFFLINE" count=${page.offline} />
   </p>`;
+}
+
+/** None of a kind is no news and has no colour. @param {{ status: string, count: number }} props */
+function Total({ status, count }) {
+  return html`<span class="status" data-status=${status} data-none=${count === 0}>
+    <span class="status-mark" aria-hidden="true"></span>${count.toLocaleString("en")} ${status}
+  </span>`;
 }
 
 /** @param {{ page: Shapes.AgentsPage }} props */

@@ -61,13 +61,31 @@ export const fetchAgents = (page) => get(`/api/r3/agents?${query(page)}`);
 export const fetchSamples = (agentId, minutes) => get(`/api/r3/agent/${segment(agentId)}/metrics?${query({ minutes })}`);
 /** @param {string} agentId @param {{ limit: number, cursor?: string | null }} page @returns {Promise<Shapes.LogsPage>} */
 export const fetchLogs = (agentId, page) => get(`/api/r3/agent/${segment(agentId)}/logs?${query(page)}`);
-/** @param {{ limit: number, cursor?: string | null }} page @returns {Promise<Shapes.CommandsPage>} */
+/**
+ * @param {{ limit: number, cursor?: string | null, status?: string | null, agent_id?: string | null }} page
+ * @returns {Promise<Shapes.CommandsPage>}
+ */
 export const fetchCommands = (page) => get(`/api/agent-commands?${query(page)}`);
-/** @param {string} agentId @param {Shapes.CommandType} type @param {Shapes.Payload} payload @returns {Promise<{ id: string }>} */
-export const createCommand = (agentId, type, payload) =>
-  post("/api/agent-commands", { agent_id: agentId, type, payload });
+/** @param {string} commandId @returns {Promise<Shapes.CommandDetail>} */
+export const fetchCommand = (commandId) => get(`/api/agent-commands/${segment(commandId)}`);
+/** @param {number} limit @returns {Promise<Shapes.OrphanReportsPage>} */
+export const fetchOrphanReports = (limit) => get(`/api/orphan-reports?${query({ limit })}`);
+/**
+ * @param {{ agent_id: string, type: Shapes.CommandType, payload: Shapes.Payload, reason?: string }} command
+ * @returns {Promise<{ id: string }>}
+ */
+export const createCommand = (command) => post("/api/agent-commands", command);
 /** @param {string} commandId @returns {Promise<{ approval_id: string }>} */
 export const approveCommand = (commandId) => post(`/api/agent-commands/${segment(commandId)}/approve`);
+/**
+ * @param {string} commandId
+ * @param {string} reason may be empty
+ * @returns {Promise<{ status: "cancelled" | "cancel_requested" }>}
+ */
+export const cancelCommand = (commandId, reason) =>
+  post(`/api/agent-commands/${segment(commandId)}/cancel`, reason ? { reason } : {});
+/** @param {string} commandId @param {{ outcome: Shapes.Outcome, reason: string }} finding @returns {Promise<{ status: string }>} */
+export const resolveCommand = (commandId, finding) => post(`/api/agent-commands/${segment(commandId)}/resolve`, finding);
 /** @param {{ status: string, limit: number }} page @returns {Promise<Shapes.IncidentsPage>} */
 export const fetchIncidents = (page) => get(`/api/incidents?${query(page)}`);
 /** @param {string} incidentId */
@@ -78,9 +96,9 @@ function segment(text) {
   return encodeURIComponent(text);
 }
 
-/** @param {Record<string, string | number | null>} fields */
+/** @param {Record<string, string | number | null | undefined>} fields */
 function query(fields) {
-  const given = Object.entries(fields).filter(([, value]) => value !== null);
+  const given = Object.entries(fields).filter(([, value]) => value !== null && value !== undefined);
   return new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
 }
 

@@ -1,18 +1,16 @@
 /**
- * The command queue, and the approval of what waits in it.
- * It refuses to approve by one click: the dialog says what will happen where, and only then the button counts.
+ * The commands that this page knows: the newest, those that need a person, and those a filter asks for.
+ * It refuses to draw or to act: it loads, and tells of news.
  */
-import { computed, html, signal, useState } from "../vendor/preact-htm-signals.js";
-import { findAgent, selectedId } from "./agents.js";
-import { approveCommand, fetchCommands } from "./api.js";
-import { payloadText, sentenceOf } from "./catalogue.js";
-import { ConfirmDialog } from "./dialogs.js";
-import { canAct } from "./live.js";
-import { isNumber } from "./quantities.js";
+import { computed, signal } from "../vendor/preact-htm-signals.js";
+import { selectedId } from "./agents.js";
+import { fetchCommands } from "./api.js";
+import { payloadText } from "./catalogue.js";
+import { actorName, elapsedText, isBad, isWaiting, resultText, titleOf, unknownSentence } from "./outcomes.js";
 import { coalesced } from "./refreshing.js";
 import { withNewest, withOlder } from "./rows.js";
-import { counted, oneLine, shortLine, visibleLines } from "./texts.js";
-import { Age, Moment, durationText, noteServerTime } from "./times.js";
+import { counted, shortLine } from "./texts.js";
+import { noteServerTime } from "./times.js";
 import { dismissToast, showToast } from "./toasts.js";
 
 /** @import * as Shapes from "./shapes.js" */
@@ -20,63 +18,153 @@ import { dismissToast, showToast } from "./toasts.js";
 const pageSize = 50;
 const largestPageSize = 500;
 const toastsAtOnce = 2;
-const unfinished = new Set(["pending", "delivered", "running"]);
 
 /** @typedef {{ rows: Shapes.Command[], nextCursor: string | null }} LoadedCommands */
+/** @typedef {keyof typeof segments} SegmentName */
+/** @typedef {"approve" | "cancel" | "resolve"} Decision */
 
-const loaded = signal(/** @type {LoadedCommands | null} */ (null));
+export const segments = {
+  all: { label: "All", status: null, none: "No command has been sent yet." },
+  waiting: { label: "Waiting", status: "pending", none: "No command waits for approval." },
+  open: { label: "Open", status: "pending,delivered,running", none: "No command is on its way." },
+  unknown: { label: "Unknown", status: "unknown", none: "No command ended unknown." },
+  failed: { label: "Not done", status: "failed,rejected,expired,cancelled", none: "No command failed, expired or was cancelled." },
+};
+
+const newest = signal(/** @type {LoadedCommands | null} */ (null));
+/** Pending and unknown ones however old: a person may have to decide about them. */
+const urgent = signal(/** @type {LoadedCommands} */ ({ rows: [], nextCursor: null }));
+const chosen = signal(/** @type {LoadedCommands & { key: string } | null} */ (null));
 const isLoadingOlder = signal(false);
-const isOnlySelected = signal(false);
-const asked = signal(/** @type {Shapes.Command | null} */ (null));
+export const segment = signal(/** @type {SegmentName} */ ("all"));
+export const isOnlySelected = signal(false);
+/** What a person is being asked, and about which command. */
+export const question = signal(/** @type {{ decision: Decision, command: Shapes.Command } | null} */ (null));
 /** Commands that this page sent or approved, with the moment of the click. @type {Map<string, number>} */
 const followed = new Map();
 
-export const commands = computed(() => loaded.value?.rows ?? []);
-export const waitingCount = computed(() => commands.value.filter(isWaiting).length);
-const shownCommands = computed(() =>
-  isOnlySelected.value ? commands.value.filter((command) => command.agent_id === selectedId.value) : commands.value,
+export const commands = computed(() => newest.value?.rows ?? []);
+const filterAgentId = computed(() => (isOnlySelected.value ? selectedId.value : null));
+/** Names what is filtered for; empty without a filter. */
+export const filterKey = computed(() =>
+  segment.value === "all" && filterAgentId.value === null ? "" : `${segment.value}@${filterAgentId.value ?? ""}`,
 );
+/** The list as the server filtered it; null while it is being fetched. */
+const shownList = computed(() => {
+  if (filterKey.value === "") return newest.value;
+  return chosen.value?.key === filterKey.value ? chosen.value : null;
+});
+export const isShownComplete = computed(() => shownList.value !== null);
+/** Until the server has answered, those that are here already. */
+export const shownCommands = computed(() => {
+  const rows = shownList.value?.rows ?? commands.value.filter(isInFilter);
+  return segment.value === "waiting" ? rows.filter(isWaiting) : rows;
+});
 
 /** @param {Shapes.Command} command */
-function isWaiting(command) {
-  return command.status === "pending" && command.needs_approval && !command.approved;
+function isInFilter({ status, agent_id: agentId }) {
+  const statuses = segments[segment.value].status?.split(",");
+  return (!statuses || statuses.includes(status)) && (filterAgentId.value === null || agentId === filterAgentId.value);
 }
 
-export const refreshCommands = coalesced(async () => {
-  const before = loaded.peek();
-  const limit = Math.min(largestPageSize, Math.max(pageSize, before?.rows.length ?? 0));
-  const page = await fetchCommands({ limit });
-  noteServerTime(page.now);
-  const fresh = { rows: page.commands ?? [], nextCursor: page.next_cursor };
-  if (before) tellNews(before.rows, fresh.rows);
-  const now = loaded.peek();
-  loaded.value = now ? withNewest(now, fresh) : fresh;
+export const olderState = computed(() => {
+  if (!shownList.value?.nextCursor) return "none";
+  return isLoadingOlder.value ? "loading" : "there";
 });
+export const urgentCounts = computed(() => ({
+  waiting: urgent.value.rows.filter(isWaiting).length,
+  unknown: urgent.value.rows.filter(({ status }) => status === "unknown").length,
+  hasMore: urgent.value.nextCursor !== null,
+}));
+
+export const refreshCommands = coalesced(async () => {
+  const before = newest.peek();
+  const known = [...urgent.peek().rows, ...(before?.rows ?? [])];
+  const [page, urgentPage] = await Promise.all([
+    fetchCommands({ limit: limitFor(before) }),
+    fetchCommands({ limit: largestPageSize, status: "pending,unknown" }),
+    refreshChosen(),
+  ]);
+  noteServerTime(page.now);
+  const [fresh, freshUrgent] = [loadedOf(page), loadedOf(urgentPage)];
+  if (before) tellNews(known, [...new Map([...freshUrgent.rows, ...fresh.rows].map((row) => [row.id, row])).values()]);
+  const now = newest.peek();
+  newest.value = now ? withNewest(now, fresh) : fresh;
+  urgent.value = freshUrgent;
+});
+
+async function refreshChosen() {
+  const key = filterKey.peek();
+  if (key === "") return;
+  const before = chosen.peek()?.key === key ? chosen.peek() : null;
+  const fresh = loadedOf(await fetchCommands({ limit: limitFor(before), ...filterQuery() }));
+  if (filterKey.peek() === key) chosen.value = { key, ...(before ? withNewest(before, fresh) : fresh) };
+}
+
+function filterQuery() {
+  return { status: segments[segment.peek()].status, agent_id: filterAgentId.peek() };
+}
+
+/** @param {LoadedCommands | null} before */
+function limitFor(before) {
+  return Math.min(largestPageSize, Math.max(pageSize, before?.rows.length ?? 0));
+}
+
+/** @param {Shapes.CommandsPage} page @returns {LoadedCommands} */
+function loadedOf(page) {
+  return { rows: page.commands ?? [], nextCursor: page.next_cursor };
+}
 
 /** @param {Shapes.Command[] | null} rows */
 export function restoreCommands(rows) {
-  loaded.value = rows && { rows, nextCursor: null };
-  asked.value = null;
+  newest.value = rows && { rows, nextCursor: null };
+  urgent.value = { rows: (rows ?? []).filter((command) => isWaiting(command) || command.status === "unknown"), nextCursor: null };
+  chosen.value = null;
+  segment.value = "all";
+  isOnlySelected.value = false;
+  question.value = null;
   followed.clear();
 }
 
-/** Says how the command went once its result is there. @param {string} commandId */
-export function followCommand(commandId) {
-  followed.set(commandId, performance.now());
-}
-
-async function loadOlder() {
-  const before = loaded.peek();
+export async function loadOlder() {
+  const [key, before] = [filterKey.peek(), shownList.peek()];
   if (!before?.nextCursor || isLoadingOlder.peek()) return;
   isLoadingOlder.value = true;
   try {
-    const page = await fetchCommands({ limit: pageSize * 2, cursor: before.nextCursor });
-    loaded.value = withOlder(loaded.peek() ?? before, { rows: page.commands ?? [], nextCursor: page.next_cursor });
+    const older = loadedOf(await fetchCommands({ limit: pageSize * 2, cursor: before.nextCursor, ...filterQuery() }));
+    const list = filterKey.peek() === key ? withOlder(shownList.peek() ?? before, older) : null;
+    if (list && key === "") newest.value = list;
+    else if (list) chosen.value = { key, ...list };
   } catch (error) {
     showToast({ key: "commands-older", tone: "bad", title: "Older commands could not be loaded", text: String(error) });
   } finally {
     isLoadingOlder.value = false;
   }
+}
+
+/** The command as it is known now. @param {Shapes.Command} command */
+export function currentOf(command) {
+  const lists = [chosen.value, newest.value, urgent.value];
+  return lists.flatMap((list) => list?.rows ?? []).find(({ id }) => id === command.id) ?? command;
+}
+
+/** Says how the command went once its result is there. @param {string} commandId @param {number} [clickedMs] */
+export function followCommand(commandId, clickedMs = performance.now()) {
+  followed.set(commandId, clickedMs);
+}
+
+/** @param {Decision} decision @param {Shapes.Command} command */
+export function ask(decision, command) {
+  question.value = { decision, command };
+}
+
+export function closeQuestion() {
+  question.value = null;
+}
+
+/** @param {Shapes.Command} command */
+export function toastKey(command) {
+  return `command:${command.id}`;
 }
 
 /**
@@ -86,29 +174,15 @@ async function loadOlder() {
 function tellNews(before, now) {
   const earlier = new Map(before.map((command) => [command.id, command]));
   const newlyWaiting = now.filter((command) => isWaiting(command) && !earlier.has(command.id));
-  const newlyFailed = now.filter((command) => isBad(command) && earlier.get(command.id)?.status !== command.status);
+  const newlyBad = now.filter((command) => isBad(command) && earlier.get(command.id)?.status !== command.status);
   for (const command of now) {
     const previous = earlier.get(command.id);
     if (previous && isWaiting(previous) && !isWaiting(command)) dismissToast(toastKey(command));
+    if (previous?.status === "unknown" && command.status !== "unknown") dismissToast(toastKey(command));
     if (command.status === "completed") tellCompleted(command);
   }
   toastFew(newlyWaiting, waitingToast, `${counted(newlyWaiting.length, "command")} wait for approval`);
-  toastFew(newlyFailed, failedToast, `${counted(newlyFailed.length, "command")} failed`);
-}
-
-/** @param {Shapes.Command} command */
-function isBad(command) {
-  return ["failed", "rejected", "expired", "unknown"].includes(command.status);
-}
-
-/** The server writes people as `user:name`. @param {string | null} actor */
-function actorName(actor) {
-  return (actor ?? "unknown").replace(/^user:/u, "");
-}
-
-/** @param {Shapes.Command} command */
-function toastKey(command) {
-  return `command:${command.id}`;
+  toastFew(newlyBad, badToast, `${counted(newlyBad.length, "command")} did not complete`);
 }
 
 /** @param {Shapes.Command} command */
@@ -116,8 +190,8 @@ function tellCompleted(command) {
   const clickedMs = followed.get(command.id);
   if (clickedMs === undefined) return;
   followed.delete(command.id);
-  const title = `${titleOf(command)} completed`;
-  showToast({ key: toastKey(command), tone: "good", title, text: tookText(command, clickedMs), count: 1 });
+  const text = elapsedText(command, performance.now() - clickedMs);
+  showToast({ key: toastKey(command), tone: "good", title: `${titleOf(command)} completed`, text, count: 1 });
 }
 
 /**
@@ -132,234 +206,21 @@ function toastFew(news, toastOf, summary) {
 
 /** @param {Shapes.Command} command @returns {Shapes.Toast} */
 function waitingToast(command) {
-  const action = { label: "Approve", run: () => askApproval(command), isDecision: true };
-  const text = `${shortLine(command.agent_id, 40)} · ${shortLine(payloadText(command.payload), 120)} · asked by ${shortLine(actorName(command.created_by), 40)}`;
+  const action = { label: "Approve", run: () => ask("approve", command), isDecision: true };
+  const asker = `asked by ${shortLine(actorName(command.created_by), 40)}${command.reason ? `: ${shortLine(command.reason, 120)}` : ""}`;
+  const text = `${shortLine(command.agent_id, 40)} · ${shortLine(payloadText(command.payload), 120)} · ${asker}`;
   return { key: toastKey(command), tone: "warn", title: `${shortLine(command.type, 40)} waits for approval`, text, action, sticky: true, count: 1 };
 }
 
 /** @param {Shapes.Command} command @returns {Shapes.Toast} */
-function failedToast(command) {
+function badToast(command) {
   const clickedMs = followed.get(command.id);
   followed.delete(command.id);
-  const took = clickedMs === undefined ? "" : ` (${tookText(command, clickedMs)})`;
-  const title = `${titleOf(command)} ${command.status === "unknown" ? "ended unknown" : command.status}`;
-  return { key: toastKey(command), tone: "bad", title, text: `${shortLine(resultText(command), 240)}${took}`, sticky: true, count: 1 };
-}
-
-/** @param {Shapes.Command} command */
-function titleOf(command) {
-  return `${shortLine(command.type, 40)} on ${shortLine(command.agent_id, 40)}`;
-}
-
-/**
- * The server's own stamps where it has both, else what this page measured.
- * @param {Shapes.Command} command
- * @param {number} clickedMs
- */
-function tookText(command, clickedMs) {
-  const startedAt = command.approval?.approved_at ?? command.ts;
-  const measuredMs = Date.parse(command.finished_at ?? "") - Date.parse(startedAt);
-  const tookMs = Number.isNaN(measuredMs) ? performance.now() - clickedMs : measuredMs;
-  return `${durationText(tookMs)} after ${command.approval ? "approval" : "sending"}`;
-}
-
-/** @param {Shapes.Command} command */
-function resultText({ result, status, result_json: raw }) {
-  if (result?.error) return oneLine(result.error);
-  if (status === "unknown") return "The PC cannot say whether it ran. Look at the PC before asking again.";
-  if (status === "expired") return "Nobody fetched it in time; it will not run.";
-  if (!result) return raw ? oneLine(raw) : "";
-  return [result.success === false ? "not successful" : "", exitText(result), durationOf(result)].filter(Boolean).join(", ");
-}
-
-/** @param {Shapes.CommandResult} result */
-function exitText({ exit_code: code }) {
-  return isNumber(code) ? `exit code ${code}` : "";
-}
-
-/** @param {Shapes.CommandResult} result */
-function durationOf({ duration_ms: durationMs }) {
-  return isNumber(durationMs) ? `took ${durationText(durationMs)}` : "";
-}
-
-/** Opens the approval dialog. @param {Shapes.Command} command */
-export function askApproval(command) {
-  asked.value = command;
-}
-
-export function CommandsSection() {
-  return html`<section class="panel commands" aria-labelledby="commands-heading">
-    <header class="panel-head">
-      <h2 id="commands-heading">Command Queue</h2>
-      ${waitingCount.value > 0 && html`<span class="count-badge" data-tone="warn">${waitingCount.value} waiting</span>`}
-      <${ScopeSwitch} />
-    </header>
-    <${CommandList} />
-  </section>`;
-}
-
-function ScopeSwitch() {
-  /** @param {boolean} isOnly */
-  const choose = (isOnly) => () => {
-    isOnlySelected.value = isOnly;
-  };
-  return html`<div class="segments" role="group" aria-label="Commands of">
-    <button type="button" class="segment" aria-pressed=${!isOnlySelected.value} onClick=${choose(false)}>All PCs</button>
-    <button type="button" class="segment" aria-pressed=${isOnlySelected.value} onClick=${choose(true)}>This PC</button>
-  </div>`;
-}
-
-function CommandList() {
-  const rows = shownCommands.value;
-  if (loaded.value === null) return html`<p class="empty">Waiting for the server…</p>`;
-  return html`${rows.length === 0 &&
-    html`<p class="empty">${isOnlySelected.value ? "No command for this PC among those loaded." : "No command has been sent yet."}</p>`}
-    ${rows.length > 0 &&
-    html`<ol class="rows command-list">
-      ${rows.map((command) => html`<${CommandRow} key=${command.id} command=${command} />`)}
-    </ol>`}
-    ${loaded.value.nextCursor &&
-    html`<div class="panel-foot">
-      <button type="button" class="button" disabled=${isLoadingOlder.value || !canAct.value} onClick=${loadOlder}>
-        ${isLoadingOlder.value ? "Loading…" : "Load older"}
-      </button>
-    </div>`}`;
-}
-
-/** @param {{ command: Shapes.Command }} props */
-function CommandRow({ command }) {
-  const waits = isWaiting(command);
-  return html`<li class="command" data-status=${command.status} data-command-id=${command.id}>
-    <div class="command-top">
-      <${CommandStatusTag} status=${command.status} />
-      <span class="command-type"><bdi>${oneLine(command.type)}</bdi></span>
-      <span class="tag strength" data-strength=${command.strength}>${oneLine(command.strength)}</span>
-      <${Age} stamp=${command.ts} />
-    </div>
-    <div class="command-main">
-      <div class="command-words">
-        <p class="command-sentence">
-          <bdi>${shortLine(sentenceOf(command.type, command.payload), 200)}</bdi>${" on "}<strong><bdi>${oneLine(command.agent_id)}</bdi></strong>
-        </p>
-        <p class="command-facts">
-          <code class="payload">${payloadText(command.payload)}</code>
-          <span>asked by <bdi>${oneLine(actorName(command.created_by))}</bdi></span>
-          <${ApprovalFact} command=${command} />
-        </p>
-      </div>
-      ${waits &&
-      html`<button type="button" class="button primary approve" disabled=${!canAct.value} onClick=${() => askApproval(command)}>
-        Approve
-      </button>`}
-    </div>
-    <${ResultFact} command=${command} />
-  </li>`;
-}
-
-/** @param {{ status: string }} props */
-export function CommandStatusTag({ status }) {
-  return html`<span class="tag command-status" data-status=${status}><span class="status-mark" aria-hidden="true"></span>${oneLine(status)}</span>`;
-}
-
-/** @param {{ command: Shapes.Command }} props */
-function ApprovalFact({ command }) {
-  if (command.approval) {
-    return html`<span>approved by <bdi>${oneLine(actorName(command.approval.approved_by))}</bdi> at <${Moment} stamp=${command.approval.approved_at} /></span>`;
-  }
-  if (isWaiting(command)) return html`<span class="waits">waits for approval</span>`;
-  return html`<span>${command.needs_approval ? "not approved" : "no approval needed"}</span>`;
-}
-
-/** @param {{ command: Shapes.Command }} props */
-function ResultFact({ command }) {
-  if (unfinished.has(command.status) && !command.result && !command.result_json) return null;
-  const text = resultText(command);
-  const output = command.result?.output;
-  return html`${text && html`<p class="command-result" data-bad=${isBad(command)}>${text}</p>`}
-    ${output !== undefined &&
-    output !== null &&
-    output !== "" &&
-    html`<details class="command-output">
-      <summary>Output</summary>
-      <pre class="output">${visibleLines(typeof output === "string" ? output : JSON.stringify(output, null, 2))}</pre>
-    </details>`}`;
-}
-
-/** The dialog, when a command is being asked about. */
-export function ApprovalDialog() {
-  const command = asked.value;
-  if (!command) return null;
-  const current = commands.value.find(({ id }) => id === command.id) ?? command;
-  return html`<${ApprovalQuestion} key=${command.id} command=${current} />`;
-}
-
-/** @param {{ command: Shapes.Command }} props */
-function ApprovalQuestion({ command }) {
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState(/** @type {string | null} */ (null));
-  const close = () => {
-    asked.value = null;
-  };
-  const approve = async () => {
-    setBusy(true);
-    try {
-      await sendApproval(command);
-      close();
-    } catch (error) {
-      setProblem(error instanceof Error ? oneLine(error.message) : oneLine(error));
-    }
-    setBusy(false);
-  };
-  const pc = shortLine(command.agent_id, 40);
-  return html`<${ConfirmDialog}
-    title=${`Approve on ${pc}?`}
-    confirmLabel=${busy ? "Approving…" : "Approve"}
-    tone="danger"
-    busy=${busy}
-    blocked=${!canAct.value || !isWaiting(command)}
-    problem=${problem ?? (isWaiting(command) ? null : `This command is ${command.status} already.`)}
-    onConfirm=${approve}
-    onCancel=${close}
-  >
-    <${ApprovalFacts} command=${command} />
-  </${ConfirmDialog}>`;
-}
-
-/** @param {{ command: Shapes.Command }} props */
-function ApprovalFacts({ command }) {
-  const agent = findAgent(command.agent_id);
-  return html`<p class="dialog-sentence"><bdi>${sentenceOf(command.type, command.payload)}</bdi></p>
-    <dl class="dialog-facts">
-      <dt>PC</dt>
-      <dd><bdi>${oneLine(command.agent_id)}</bdi>${agent?.metrics?.hostname && html` <span class="quiet"><bdi>${oneLine(agent.metrics.hostname)}</bdi></span>`}</dd>
-      <dt>Command</dt>
-      <dd><bdi>${oneLine(command.type)}</bdi> <span class="tag strength" data-strength=${command.strength}>${oneLine(command.strength)}</span></dd>
-      <dt>Payload</dt>
-      <dd><code class="payload">${payloadText(command.payload)}</code></dd>
-      <dt>Asked by</dt>
-      <dd><bdi>${oneLine(actorName(command.created_by))}</bdi></dd>
-      <dt>Asked at</dt>
-      <dd><${Moment} stamp=${command.ts} />, <${Age} stamp=${command.ts} /></dd>
-      <dt>Id</dt>
-      <dd><code>${oneLine(command.id)}</code></dd>
-    </dl>
-    ${agent && warningsOf(agent).map((warning) => html`<p class="note" data-tone="warn" key=${warning}>${warning}</p>`)}`;
-}
-
-/** Why the PC may refuse in spite of the approval. @param {Shapes.Agent} agent */
-function warningsOf({ status, apply_enabled: isOpen, mode }) {
-  const warnings = [];
-  if (status === "OFFLINE") warnings.push("This PC is OFFLINE: the command runs when it is back, unless it expires before.");
-  if (isOpen === false) warnings.push("apply_enabled is false on this PC: it will refuse the command.");
-  if (mode === "SAFE" || mode === "LOCKED") warnings.push(`This PC is in ${mode} mode: it will refuse strong commands.`);
-  return warnings;
-}
-
-/** @param {Shapes.Command} command */
-async function sendApproval(command) {
-  const clickedMs = performance.now();
-  await approveCommand(command.id);
-  followed.set(command.id, clickedMs);
-  showToast({ key: toastKey(command), tone: "plain", title: `${titleOf(command)} approved`, text: "Waiting for the PC…", count: 1 });
-  refreshCommands().catch(() => {});
+  const took = clickedMs === undefined ? "" : ` (${elapsedText(command, performance.now() - clickedMs)})`;
+  const isUnknown = command.status === "unknown";
+  const title = `${titleOf(command)} ${isUnknown ? "ended unknown" : command.status}`;
+  const text = `${isUnknown ? `${unknownSentence} ` : ""}${shortLine(resultText(command), 240)}${took}`;
+  const toast = { key: toastKey(command), title, text, sticky: true, count: 1 };
+  if (!isUnknown) return { ...toast, tone: "bad" };
+  return { ...toast, tone: "warn", action: { label: "Resolve", run: () => ask("resolve", command), isDecision: true } };
 }

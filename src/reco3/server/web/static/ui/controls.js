@@ -6,7 +6,7 @@ import { html, signal, useState } from "../vendor/preact-htm-signals.js";
 import { AgentStatus, findAgent, selectedAgent } from "./agents.js";
 import { createCommand } from "./api.js";
 import { followCommand, refreshCommands } from "./commands.js";
-import { ConfirmDialog } from "./dialogs.js";
+import { ConfirmDialog, ReasonField, useSending } from "./dialogs.js";
 import { canAct } from "./live.js";
 import { config } from "./session.js";
 import { oneLine, shortLine } from "./texts.js";
@@ -104,7 +104,7 @@ const furtherActions = [
   },
   {
     ...modeAction("LOCKED"),
-    question: "In LOCKED mode the PC only reports. It leaves it on the PC itself or by an approved SET_MODE.",
+    question: "In LOCKED mode the PC only reports and takes no command. It is left on the PC itself alone, with: reco3 agent mode NORMAL CONFIG. The PC refuses LOCKED unless its control.safe_modes lists it.",
   },
 ];
 
@@ -200,8 +200,10 @@ async function sendNow(action, agentId) {
 }
 
 /** @param {Action} action @param {string} agentId @param {Draft} draft */
-async function send(action, agentId, draft) {
-  const { id } = await createCommand(agentId, action.type, action.payload(draft));
+async function send(action, agentId, { reason: written = "", ...draft }) {
+  const reason = written.trim();
+  const command = { agent_id: agentId, type: action.type, payload: action.payload(draft) };
+  const { id } = await createCommand(reason ? { ...command, reason } : command);
   followCommand(id);
   const title = `${action.type} on ${shortLine(agentId, 40)} sent`;
   showToast({ key: `command:${id}`, tone: "plain", title, text: "Waiting for the PC…", count: 1 });
@@ -223,19 +225,8 @@ export function closeControlDialog() {
 /** @param {{ action: Action, agent: Shapes.Agent }} props */
 function ActionQuestion({ action, agent }) {
   const [draft, setDraft] = useState(() => initialDraft(action, agent));
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState(/** @type {string | null} */ (null));
   const obstacle = action.obstacle?.(agent) ?? null;
-  const confirm = async () => {
-    setBusy(true);
-    try {
-      await send(action, agent.agent_id, draft);
-      closeControlDialog();
-    } catch (error) {
-      setProblem(error instanceof Error ? oneLine(error.message) : oneLine(error));
-    }
-    setBusy(false);
-  };
+  const { busy, problem, confirm } = useSending(() => send(action, agent.agent_id, draft), closeControlDialog);
   return html`<${ConfirmDialog}
     title=${action.label}
     confirmLabel=${`${action.verb(draft)} on ${shortLine(agent.agent_id, 40)}`}
@@ -274,6 +265,12 @@ function QuestionBody({ action, agent, obstacle, draft, setDraft }) {
         onValue=${(/** @type {string} */ value) => setDraft({ ...draft, [field.name]: value })}
       />`,
     )}
+    ${!obstacle &&
+    html`<${ReasonField}
+      label="Reason (optional, shown to whoever approves and kept)"
+      value=${draft["reason"] ?? ""}
+      onValue=${(/** @type {string} */ reason) => setDraft({ ...draft, reason })}
+    />`}
     ${action.isStrong && html`<p class="quiet">${approvalText()}</p>`}
     ${action.type !== "SET_MODE" &&
     action.type !== "NOTIFY_OPS" &&

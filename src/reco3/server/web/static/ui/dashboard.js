@@ -4,13 +4,14 @@
  */
 import { html, useState } from "../vendor/preact-htm-signals.js";
 import { AgentsSection } from "./agents.js";
-import { ApprovalDialog, CommandsSection } from "./commands.js";
 import { ControlDialog, ControlsSection } from "./controls.js";
+import { DecisionDialog } from "./decisions.js";
 import { Icon, Mark } from "./icons.js";
 import { IncidentsSection } from "./incidents.js";
 import { ConnectionPill, OfflineBanner, connectionState } from "./live.js";
 import { LogsSection } from "./logs.js";
 import { MetricsSection } from "./metrics.js";
+import { QueueSection } from "./queue.js";
 import { LoginView, SetupView, config, operator, view } from "./session.js";
 import { oneLine } from "./texts.js";
 import { chooseTheme, currentTheme } from "./themes.js";
@@ -28,12 +29,12 @@ export function Page({ setupToken, onLogOut }) {
       <${MetricsSection} />
       <div class="side">
         <${ControlsSection} />
-        <${CommandsSection} />
+        <${QueueSection} />
         <${IncidentsSection} />
       </div>
       <${LogsSection} />
     </main>
-    <${ApprovalDialog} />
+    <${DecisionDialog} />
     <${ControlDialog} />
     <${ToastRegion} />`;
 }

@@ -2,7 +2,8 @@
  * A question that must be answered before anything else: the browser's own modal dialog.
  * It refuses to act by itself; closing it in any way but the chosen button means no.
  */
-import { html, useId, useLayoutEffect, useRef } from "../vendor/preact-htm-signals.js";
+import { html, useId, useLayoutEffect, useRef, useState } from "../vendor/preact-htm-signals.js";
+import { oneLine } from "./texts.js";
 
 /** @import { ComponentChildren } from "../vendor/preact-htm-signals.js" */
 
@@ -10,6 +11,7 @@ import { html, useId, useLayoutEffect, useRef } from "../vendor/preact-htm-signa
  * @typedef {object} DialogProps
  * @property {string} title
  * @property {string} confirmLabel
+ * @property {string} [dismissLabel]
  * @property {"primary" | "danger"} [tone]
  * @property {boolean} [busy]
  * @property {boolean} [blocked] whether confirming makes no sense now
@@ -20,7 +22,8 @@ import { html, useId, useLayoutEffect, useRef } from "../vendor/preact-htm-signa
  */
 
 /** @param {DialogProps} props */
-export function ConfirmDialog({ title, confirmLabel, tone = "primary", busy, blocked, problem, onConfirm, onCancel, children }) {
+export function ConfirmDialog(props) {
+  const { title, confirmLabel, dismissLabel = "Cancel", tone = "primary", busy, blocked, problem, onConfirm, onCancel, children } = props;
   const dialog = useModal();
   const titleId = useId();
   /** @param {Event} event */
@@ -33,13 +36,47 @@ export function ConfirmDialog({ title, confirmLabel, tone = "primary", busy, blo
       <h2 id=${titleId}>${title}</h2>
       ${children} ${problem && html`<p class="problem" role="alert">${problem}</p>`}
       <div class="dialog-actions">
-        <button type="button" class="button" onClick=${onCancel}>Cancel</button>
+        <button type="button" class="button" onClick=${onCancel}>${dismissLabel}</button>
         <button type="submit" class=${`button ${tone}`} aria-busy=${Boolean(busy)} disabled=${Boolean(busy || blocked)}>
           ${confirmLabel}
         </button>
       </div>
     </form>
   </dialog>`;
+}
+
+/**
+ * Sends what a dialog was confirmed with, once at a time; a refusal is shown where it was asked.
+ * @param {() => Promise<void>} send
+ * @param {() => void} close
+ */
+export function useSending(send, close) {
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState(/** @type {string | null} */ (null));
+  const confirm = async () => {
+    setBusy(true);
+    try {
+      await send();
+      close();
+    } catch (error) {
+      setProblem(error instanceof Error ? oneLine(error.message) : oneLine(error));
+    }
+    setBusy(false);
+  };
+  return { busy, problem, confirm };
+}
+
+/**
+ * A text that a person gives with his decision.
+ * @param {{ label: string, value: string, onValue: (text: string) => void, isRequired?: boolean, hint?: string }} props
+ */
+export function ReasonField({ label, value, onValue, isRequired = false, hint = "" }) {
+  /** @param {{ currentTarget: HTMLTextAreaElement }} event */
+  const take = ({ currentTarget }) => onValue(currentTarget.value);
+  return html`<label class="field">
+    <span>${label}</span>
+    <textarea class="input" rows="2" maxlength="500" required=${isRequired} placeholder=${hint} value=${value} onInput=${take}></textarea>
+  </label>`;
 }
 
 function useModal() {

@@ -9,13 +9,14 @@ import { canAct } from "./live.js";
 import { coalesced } from "./refreshing.js";
 import { withNewest, withOlder } from "./rows.js";
 import { oneLine, visibleLines } from "./texts.js";
-import { Moment, noteServerTime } from "./times.js";
+import { Moment, clockText, momentText, noteServerTime } from "./times.js";
 import { showToast } from "./toasts.js";
 
 /** @import * as Shapes from "./shapes.js" */
 
 const pageSize = 50;
 const foldedAfterChars = 400;
+const leadingTime = /^\[?(?:(\d{4}-\d\d-\d\d)[T ])?(\d\d:\d\d:\d\d)(?!\d)/u;
 const levels = ["All", "CRITICAL", "ERROR", "WARN"];
 
 /** @typedef {{ agentId: string | null, rows: Shapes.LogLine[], nextCursor: string | null }} LoadedLogs */
@@ -94,7 +95,7 @@ function LogList() {
   const lines = shownLines.value;
   return html`${lines.length === 0 ? html`<p class="empty">${emptyText()}</p>` : null}
     ${lines.length > 0 &&
-    html`<ol class="rows log-lines">
+    html`<ol class="rows log-lines" data-times=${lines.every(saysItsTime) ? "said" : "shown"}>
       ${lines.map((line) => html`<${LogRow} key=${line.id} line=${line} />`)}
     </ol>`}
     ${current.value?.nextCursor &&
@@ -115,7 +116,7 @@ function emptyText() {
 /** @param {{ line: Shapes.LogLine }} props */
 function LogRow({ line }) {
   return html`<li class="log-line">
-    <${Moment} stamp=${line.ts} />
+    <span class="log-time">${!saysItsTime(line) && html`<${Moment} stamp=${line.ts} />`}</span>
     <span class="tag level" data-level=${oneLine(line.level)}>${oneLine(line.level)}</span>
     <div class="log-text">
       <${Foldable} text=${line.msg} />
@@ -127,6 +128,22 @@ function LogRow({ line }) {
       </details>`}
     </div>
   </li>`;
+}
+
+/**
+ * Whether the line begins with the very time that would stand before it.
+ * @param {Shapes.LogLine} line
+ */
+function saysItsTime({ ts, msg }) {
+  const [, date, clock] = leadingTime.exec(String(msg ?? "")) ?? [];
+  const timeMs = Date.parse(ts);
+  if (clock !== clockText(timeMs)) return false;
+  return date === undefined ? momentText(ts) === clock : date === dateText(new Date(timeMs));
+}
+
+/** @param {Date} day */
+function dateText(day) {
+  return [day.getFullYear(), day.getMonth() + 1, day.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
 }
 
 /** @param {Shapes.LogLine} line */

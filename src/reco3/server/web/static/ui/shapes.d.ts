@@ -31,6 +31,7 @@ export interface WatchedProcess {
   pids?: number[] | null;
   restarts?: number | null;
   allow_restart?: boolean | null;
+  create_time_ms?: number | null;
 }
 
 export interface InterfaceTotals {
@@ -56,6 +57,9 @@ export interface Metrics {
   apply_enabled?: boolean | null;
   processes?: WatchedProcess[] | null;
   interfaces?: InterfaceTotals[] | null;
+  /** The epoch of the agent's journal; an agent without one compares nothing and answers no question. */
+  journal?: string | null;
+  veto_s?: number | null;
 }
 
 export interface Agent {
@@ -121,6 +125,7 @@ export interface CommandResult {
   code?: unknown;
   exit_code?: unknown;
   duration_ms?: unknown;
+  [further: string]: unknown;
 }
 
 export interface Approval {
@@ -146,6 +151,64 @@ export interface Command {
   delivered_at: string | null;
   started_at: string | null;
   finished_at: string | null;
+  reason?: string | null;
+  expires_at?: string | null;
+  delivery_count?: number | null;
+  accepted_at?: string | null;
+  cancel_requested_at?: string | null;
+  expect?: Expectation | null;
+  resolution?: Resolution | null;
+}
+
+/** The process that the approver saw; a null pid means that it was not running. */
+export interface Expectation {
+  pid?: number | null;
+  create_time_ms?: number | null;
+}
+
+export type Outcome = "ran" | "did_not_run";
+
+/** What a person found out about a command whose end was unknown. */
+export interface Resolution {
+  outcome: Outcome;
+  reason: string;
+  resolved_by: string;
+  resolved_at: string;
+}
+
+export interface TimelineEntry {
+  at: string;
+  event: string;
+  actor: string | null;
+  detail: Record<string, unknown> | null;
+}
+
+export interface CommandReport {
+  received_at: string;
+  status: string;
+  result: CommandResult | null;
+  verdict: "taken" | "repeated" | "conflict" | "orphan";
+}
+
+export interface CommandDetail extends Command {
+  timeline: TimelineEntry[];
+  reports: CommandReport[];
+}
+
+/** What a PC reported about a command that this server does not know. */
+export interface OrphanReport {
+  id: string | number;
+  agent_id: string;
+  command_id: string;
+  received_at: string;
+  status: string;
+  result: CommandResult | null;
+}
+
+export interface OrphanReportsPage {
+  orphan_reports: OrphanReport[];
+  next_cursor: string | null;
+  now: string;
 }
 
 export interface CommandsPage {

@@ -38,7 +38,9 @@ export function ageText(ageMs) {
 export function durationText(durationMs) {
   if (durationMs < 1000) return `${Math.max(0, Math.round(durationMs))} ms`;
   if (durationMs < 60_000) return `${(durationMs / 1000).toFixed(durationMs < 10_000 ? 2 : 1)} s`;
-  return ageText(durationMs);
+  if (durationMs >= 3_600_000) return ageText(durationMs);
+  const seconds = Math.round(durationMs / 1000);
+  return `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, "0")} s`;
 }
 
 /** @param {number} timeMs */
@@ -46,6 +48,14 @@ export function clockText(timeMs) {
   if (!Number.isFinite(timeMs)) return missing;
   const time = new Date(timeMs);
   return [time.getHours(), time.getMinutes(), time.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
+}
+
+/**
+ * The hour and minute until which something holds, with the date when that is not today.
+ * @param {string} stamp
+ */
+export function untilText(stamp) {
+  return momentText(stamp).replace(/:\d\d$/u, "");
 }
 
 /**
@@ -71,6 +81,24 @@ export function Age({ stamp, suffix = " ago" }) {
   if (Number.isNaN(timeMs)) return html`<span class="quiet">never</span>`;
   const iso = new Date(timeMs).toISOString();
   return html`<time class="age" datetime=${iso} title=${iso}>${ageText(serverNowMs.value - timeMs)}${suffix}</time>`;
+}
+
+/**
+ * What is left until a moment, ticking; past it, that it is due.
+ * @param {{ stamp: string }} props
+ */
+export function Remaining({ stamp }) {
+  const leftMs = Date.parse(stamp) - serverNowMs.value;
+  if (Number.isNaN(leftMs)) return missing;
+  return html`<time class="remaining" datetime=${stamp} title=${stamp}>${leftMs <= 0 ? "any moment" : `in ${remainingText(leftMs)}`}</time>`;
+}
+
+/** Minutes with their seconds below ten, so that it can be seen to run. @param {number} leftMs */
+export function remainingText(leftMs) {
+  const seconds = Math.ceil(leftMs / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 600) return `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, "0")} s`;
+  return ageText(leftMs);
 }
 
 /**

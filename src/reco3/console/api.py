@@ -1,0 +1,123 @@
+"""Speaks to the operator API and turns whatever goes wrong into one of two errors.
+
+It refuses to follow redirects or proxies: the key goes to the named server and nowhere else.
+"""
+
+import contextlib
+import http.client
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from reco3.console.keys import ServerAddress
+
+Json = dict[str, Any]
+TIMEOUT_S = 30.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+
+class Refused(Exception):
+    """The server answered, and the answer is no."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+class Unreachable(Exception):
+    """Nothing that RECO3 said came back; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One server with one operator's key, or without a key where the server asks for none."""
+
+    address: ServerAddress
+    key: str | None = None
+    timeout_s: float = TIMEOUT_S
+
+    def commands(self, **query: str | int | None) -> Json:
+        """`GET /api/agent-commands`."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._request("GET", f"/api/agent-commands?{urlencode(given)}")
+
+    def command(self, command_id: str) -> Json:
+        """One command with its timeline and reports."""
+        return self._request("GET", _command_path(command_id))
+
+    def create(self, command: Mapping[str, object]) -> Json:
+        """Ask for a command."""
+        return self._request("POST", "/api/agent-commands", command)
+
+    def approve(self, command_id: str) -> Json:
+        """Say yes to a strong command."""
+        return self._request("POST", f"{_command_path(command_id)}/approve", {})
+
+    def cancel(self, command_id: str, reason: str | None) -> Json:
+        """Ask that a command does not run."""
+        return self._request("POST", f"{_command_path(command_id)}/cancel", {"reason": reason} if reason else {})
+
+    def resolve(self, command_id: str, *, outcome: str, reason: str) -> Json:
+        """Record what became of a command whose end is unknown."""
+        return self._request("POST", f"{_command_path(command_id)}/resolve", {"outcome": outcome, "reason": reason})
+
+    def _request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
+        status, content = self._answer(method, path, body)
+        answer = _parsed(content)
+        if status == http.client.OK and answer is not None:
+            return answer
+        if answer is not None and isinstance(answer.get("error"), str):
+            raise Refused(status, answer["error"], str(answer.get("message", "")))
+        raise Unreachable(f"something that is not RECO3 answered at {self.address.url} (HTTP {status})")
+
+    def _answer(self, method: str, path: str, body: Mapping[str, object] | None) -> tuple[int, bytes]:
+        headers = {"Accept": "application/json"}
+        if self.key is not None:
+            headers["X-API-Key"] = self.key
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        sent = None if body is None else json.dumps(body).encode()
+        try:
+            with contextlib.closing(self._connection()) as connection:
+                connection.request(method, self.address.base_path + path, body=sent, headers=headers)
+                response = connection.getresponse()
+                content = response.read(MAX_ANSWER_BYTES + 1)
+        except (OSError, http.client.HTTPException, UnicodeError) as err:
+            raise Unreachable(f"no answer from {self.address.url}: {_reason(err)}") from err
+        if len(content) > MAX_ANSWER_BYTES:
+            raise Unreachable(f"the answer of {self.address.url} has no end")
+        return response.status, content
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port = self.address.host, self.address.port
+        if self.address.scheme == "https":
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(host, port, timeout=self.timeout_s, context=context)
+        return http.client.HTTPConnection(host, port, timeout=self.timeout_s)
+
+
+def _command_path(command_id: str) -> str:
+    return f"/api/agent-commands/{quote(command_id, safe='')}"
+
+
+def _parsed(content: bytes) -> Json | None:
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _reason(err: Exception) -> str:
+    if isinstance(err, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({err.verify_message}); SSL_CERT_FILE can name the authority's"
+    if isinstance(err, TimeoutError):
+        return "it took too long"
+    if isinstance(err, OSError) and err.strerror:
+        return err.strerror
+    return str(err) or type(err).__name__

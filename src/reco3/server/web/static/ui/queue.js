@@ -1,0 +1,196 @@
+/**
+ * The command queue: each command with what it does, how it stands and what a person may decide.
+ * It refuses to act by one click: every decision opens a dialog first.
+ */
+import { html } from "../vendor/preact-htm-signals.js";
+import { findAgent } from "./agents.js";
+import { payloadText, sentenceOf } from "./catalogue.js";
+import { ask, isOnlySelected, isShownComplete, loadOlder, olderState, segment, segments, shownCommands, urgentCounts } from "./commands.js";
+import { BeforeAfter, OutputFold } from "./evidence.js";
+import { canAct } from "./live.js";
+import { OrphanNotice } from "./orphans.js";
+import { actorName, expectText, isBad, isCancellable, isWaiting, resolutionText, resultText, unfinished, unknownSentence } from "./outcomes.js";
+import { oneLine, shortLine } from "./texts.js";
+import { CommandTimeline } from "./timelines.js";
+import { Age, Moment, Remaining, momentText, untilText } from "./times.js";
+
+/** @import * as Shapes from "./shapes.js" */
+/** @import { SegmentName } from "./commands.js" */
+
+export function QueueSection() {
+  const { waiting, hasMore } = urgentCounts.value;
+  return html`<section class="panel commands" aria-labelledby="commands-heading">
+    <header class="panel-head">
+      <h2 id="commands-heading">Command Queue</h2>
+      ${waiting > 0 && html`<span class="count-badge" data-tone="warn">${waiting}${hasMore ? "+" : ""} waiting</span>`}
+      <${ScopeSwitch} />
+      <${StatusFilter} />
+    </header>
+    <${OrphanNotice} />
+    <${CommandList} />
+  </section>`;
+}
+
+function ScopeSwitch() {
+  /** @param {boolean} isOnly */
+  const choose = (isOnly) => () => {
+    isOnlySelected.value = isOnly;
+  };
+  return html`<div class="segments" role="group" aria-label="Commands of">
+    <button type="button" class="segment" aria-pressed=${!isOnlySelected.value} onClick=${choose(false)}>All PCs</button>
+    <button type="button" class="segment" aria-pressed=${isOnlySelected.value} onClick=${choose(true)}>This PC</button>
+  </div>`;
+}
+
+function StatusFilter() {
+  const names = /** @type {SegmentName[]} */ (Object.keys(segments));
+  return html`<div class="segments status-filter" role="group" aria-label="Status">
+    ${names.map((name) => html`<${StatusSegment} key=${name} name=${name} />`)}
+  </div>`;
+}
+
+/** @param {{ name: SegmentName }} props */
+function StatusSegment({ name }) {
+  const { waiting, unknown } = urgentCounts.value;
+  const count = name === "waiting" ? waiting : name === "unknown" ? unknown : 0;
+  const choose = () => {
+    segment.value = name;
+  };
+  return html`<button type="button" class="segment" aria-pressed=${segment.value === name} onClick=${choose}>
+    ${segments[name].label}${count > 0 && html` <span class="segment-count" data-segment=${name}>${count}</span>`}
+  </button>`;
+}
+
+function CommandList() {
+  const rows = shownCommands.value;
+  return html`${rows.length === 0 && html`<p class="empty">${emptyText()}</p>`}
+    ${rows.length > 0 &&
+    html`<ol class="rows command-list">
+      ${rows.map((command) => html`<${CommandRow} key=${command.id} command=${command} />`)}
+    </ol>`}
+    ${olderState.value !== "none" &&
+    html`<div class="panel-foot">
+      <button type="button" class="button" disabled=${olderState.value === "loading" || !canAct.value} onClick=${loadOlder}>
+        ${olderState.value === "loading" ? "Loading…" : "Load older"}
+      </button>
+    </div>`}`;
+}
+
+function emptyText() {
+  if (!isShownComplete.value) return canAct.value ? "Loading…" : "None among the last known commands.";
+  if (olderState.value !== "none") return "None among those loaded; there are older ones.";
+  if (isOnlySelected.value && segment.value === "all") return "No command has been sent to this PC yet.";
+  return `${segments[segment.value].none}${isOnlySelected.value ? " Only this PC's are shown." : ""}`;
+}
+
+/** @param {{ command: Shapes.Command }} props */
+function CommandRow({ command }) {
+  return html`<li class="command" data-status=${command.status} data-waits=${isWaiting(command)} data-command-id=${command.id}>
+    <div class="command-top">
+      <${CommandStatusTag} command=${command} />
+      <span class="command-type"><bdi>${oneLine(command.type)}</bdi></span>
+      <span class="tag strength" data-strength=${command.strength}>${oneLine(command.strength)}</span>
+      <${Age} stamp=${command.ts} />
+    </div>
+    <div class="command-main">
+      <div class="command-words">
+        <p class="command-sentence">
+          <bdi>${shortLine(sentenceOf(command.type, command.payload), 200)}</bdi>${" on "}<strong><bdi>${oneLine(command.agent_id)}</bdi></strong>
+        </p>
+        <${CommandFacts} command=${command} />
+        <${CommandStanding} command=${command} />
+      </div>
+      <${CommandActions} command=${command} />
+    </div>
+    ${command.status === "unknown" ? html`<${UnknownFact} command=${command} />` : html`<${ResultFact} command=${command} />`}
+    <${CommandTimeline} command=${command} />
+  </li>`;
+}
+
+/** @param {{ command: Shapes.Command }} props */
+export function CommandStatusTag({ command }) {
+  const { status, cancel_requested_at: cancelAskedAt } = command;
+  return html`<span class="tag command-status" data-status=${status}><span class="status-mark" aria-hidden="true"></span>${oneLine(status)}</span>
+    ${cancelAskedAt && unfinished.has(status) && html`<span class="tag cancel-requested">cancel requested</span>`}`;
+}
+
+/** @param {{ command: Shapes.Command }} props */
+function CommandFacts({ command }) {
+  const count = command.delivery_count ?? 0;
+  return html`<p class="command-facts">
+      <code class="payload">${payloadText(command.payload)}</code>
+      <span>asked by <bdi>${oneLine(actorName(command.created_by))}</bdi></span>
+      <${ApprovalFact} command=${command} />
+      ${command.expect && html`<span>approved for <bdi>${expectText(command.expect)}</bdi></span>`}
+      ${count > 1 && html`<span>sent to the PC ${count.toLocaleString("en")} times</span>`}
+    </p>
+    ${command.reason && html`<p class="command-reason">“<bdi>${oneLine(command.reason)}</bdi>”</p>`}`;
+}
+
+/** @param {{ command: Shapes.Command }} props */
+function ApprovalFact({ command }) {
+  if (command.approval) {
+    return html`<span>approved by <bdi>${oneLine(actorName(command.approval.approved_by))}</bdi> at <${Moment} stamp=${command.approval.approved_at} /></span>`;
+  }
+  if (isWaiting(command)) return html`<span class="waits">waits for approval</span>`;
+  return html`<span>${command.needs_approval ? "not approved" : "no approval needed"}</span>`;
+}
+
+/** What has to happen next, and until when. @param {{ command: Shapes.Command }} props */
+export function CommandStanding({ command }) {
+  const { status, expires_at: expiresAt, accepted_at: acceptedAt, result } = command;
+  if (status === "delivered" && acceptedAt) return html`<p class="standing">accepted by the PC; ${vetoText(result)}</p>`;
+  if (status === "delivered" && command.cancel_requested_at) {
+    return html`<p class="standing">cancel requested at ${momentText(command.cancel_requested_at)}; if the PC has begun, it says what it did</p>`;
+  }
+  if (status !== "pending") return null;
+  const isOffline = findAgent(command.agent_id)?.status === "OFFLINE";
+  if (isWaiting(command)) {
+    return html`<p class="standing">
+      ${expiresAt && html`<span class="waits">expires <${Remaining} stamp=${expiresAt} /></span>`}
+      ${isOffline && html`<span>the PC is OFFLINE</span>`}
+    </p>`;
+  }
+  if (!isOffline) return html`<p class="standing">on its way to the PC</p>`;
+  return html`<p class="standing">waits for the PC${expiresAt ? ` until ${untilText(expiresAt)}` : ""}</p>`;
+}
+
+/** @param {Shapes.CommandResult | null} result */
+function vetoText(result) {
+  const actsAt = result?.["acts_at"];
+  return typeof actsAt === "string" ? `it acts at ${momentText(actsAt)} unless somebody there stops it` : "it has not begun";
+}
+
+/** @param {{ command: Shapes.Command }} props */
+function CommandActions({ command }) {
+  const isUnknown = command.status === "unknown";
+  if (!isCancellable(command) && !isUnknown) return null;
+  return html`<div class="command-actions">
+    ${isWaiting(command) &&
+    html`<button type="button" class="button primary approve" disabled=${!canAct.value} onClick=${() => ask("approve", command)}>Approve</button>`}
+    ${isUnknown && html`<button type="button" class="button primary" disabled=${!canAct.value} onClick=${() => ask("resolve", command)}>Resolve</button>`}
+    ${isCancellable(command) &&
+    html`<button type="button" class="button small ghost" disabled=${!canAct.value} onClick=${() => ask("cancel", command)}>Cancel</button>`}
+  </div>`;
+}
+
+/** @param {{ command: Shapes.Command }} props */
+export function UnknownFact({ command }) {
+  const text = command.result?.error ? oneLine(command.result.error) : "";
+  return html`<div class="unknown-fact">
+    <p class="unknown-title">${unknownSentence}</p>
+    ${text && html`<p>${text}</p>`}
+    <${BeforeAfter} result=${command.result ?? {}} />
+    <p class="quiet">Look at the PC, then record what you found. A new command needs a new approval.</p>
+  </div>`;
+}
+
+/** @param {{ command: Shapes.Command }} props */
+function ResultFact({ command }) {
+  const { resolution, result } = command;
+  if (unfinished.has(command.status)) return null;
+  const text = resultText(command);
+  return html`${resolution &&
+    html`<p class="command-result resolution">${resolutionText(resolution)} “<bdi>${oneLine(resolution.reason)}</bdi>”</p>`}
+    ${text && html`<p class="command-result" data-bad=${isBad(command) && !resolution}>${text}</p>`} <${OutputFold} output=${result?.output} />`;
+}

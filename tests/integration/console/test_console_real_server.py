@@ -1,0 +1,156 @@
+"""The command line against the real server, with a PC played by the test."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reco3.console.commands import main
+from servers import ServerProcess
+
+API_KEY = "an-operators-long-key"
+NGINX = {"name": "nginx", "running": True, "pid": 4711, "create_time_ms": 1_795_438_000_000}
+HEARTBEAT = {
+    "platform": "linux",
+    "version": "1",
+    "metrics": {"mode": "NORMAL", "journal": "epoch-1", "processes": [NGINX]},
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    process = ServerProcess(tmp_path_factory.mktemp("console"), API_KEY=API_KEY).start()
+    assert process.say("/agent/heartbeat", HEARTBEAT).status == 200
+    yield process
+    process.stop()
+
+
+@pytest.fixture(autouse=True)
+def addressed(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every verb speaks to this server with its key."""
+    monkeypatch.setenv("RECO3_URL", server.base_url)
+    monkeypatch.setenv("RECO3_API_KEY", API_KEY)
+
+
+def created(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Ask for a command; returns its id."""
+    assert main(["create", *words]) == 0
+    return capsys.readouterr().out.split()[1]
+
+
+class PlayedPc(threading.Thread):
+    """Fetches one command and reports what it was told to."""
+
+    def __init__(self, server: ServerProcess, status: str, result: dict[str, Any]) -> None:
+        super().__init__()
+        self._server = server
+        self._ending = {"status": status, "result": result, "journal": "epoch-1"}
+
+    def run(self) -> None:
+        for order in self._server.pull("?wait=20&journal=epoch-1").json["commands"]:
+            self._server.say("/agent/report", {"command_id": order["id"], "status": "running", "result": {}})
+            self._server.say("/agent/report", {"command_id": order["id"], **self._ending})
+
+
+def test_a_strong_command_goes_from_the_request_to_its_result(
+    server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_id = created(capsys, "RESTART_PROCESS", "pc-001", "process=nginx", "--reason", "shop answers 502")
+    assert main(["list", "--status", "pending"]) == 0
+    assert "waits for approval, expires in 1" in capsys.readouterr().out
+    pc = PlayedPc(server, "completed", {"success": True, "output": "pid 5120", "exit_code": 0})
+    pc.start()
+
+    code = main(["approve", command_id, "--wait"])
+
+    pc.join()
+    text = capsys.readouterr().out
+    assert code == 0
+    for words in (
+        "reason: shop answers 502",
+        "expect: pid 4711",
+        "sent to the PC",
+        "begun",
+        "exit_code: 0",
+        "| pid 5120",
+    ):
+        assert words in text
+    assert " after approval" in text.splitlines()[-1]
+    assert text.splitlines()[-1].startswith("completed ")
+
+
+def test_an_unknown_end_is_exit_code_5_and_is_resolved_once(
+    server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_id = created(capsys, "RESTART_PROCESS", "pc-001", "process=nginx")
+    pc = PlayedPc(server, "unknown", {"success": False, "code": "interrupted", "evidence": {"before": {"pid": 4711}}})
+    pc.start()
+    assert main(["approve", command_id, "--wait"]) == 5
+    pc.join()
+    assert "WE DO NOT KNOW WHETHER IT RAN" in capsys.readouterr().out
+
+    codes = [main(["resolve", command_id, "did-not-run", "--reason", "the pid is the same"]) for _ in range(2)]
+
+    printed = capsys.readouterr()
+    assert codes == [0, 1]
+    assert "it did not run; now failed" in printed.out
+    assert "not_unknown" in printed.err
+    assert main(["show", command_id]) == 0
+    assert "resolved by a person" in capsys.readouterr().out
+
+
+def test_a_pending_command_is_cancelled_once(capsys: pytest.CaptureFixture[str]) -> None:
+    command_id = created(capsys, "STOP_PROCESS", "pc-001", "process=nginx")
+
+    codes = [main(["cancel", command_id, "--reason", "not needed"]) for _ in range(2)]
+
+    printed = capsys.readouterr()
+    assert codes == [0, 1]
+    assert "it will not run" in printed.out
+    assert "not_cancellable" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["create", "RESTART", "pc-001"], "unknown_command_type"),
+        (["create", "SET_MODE", "pc-404", "mode=SAFE"], "agent_not_found"),
+        (["create", "SET_MODE", "pc-001", "mode=ODD"], "payload.mode: expected one of NORMAL, SAFE, LOCKED"),
+        (["create", "RESTART_PROCESS", "pc-001", "process=apache"], "unknown_process"),
+        (["create", "SET_RATE_LIMIT", "pc-001", "endpoint=/api", "limit_rps=0"], "payload.limit_rps"),
+        (["show", "no-such-command"], "command_not_found"),
+        (["approve", "no-such-command"], "command_not_found"),
+        (["cancel", "no-such-command"], "command_not_found"),
+        (["resolve", "no-such-command", "ran", "--reason", "x"], "command_not_found"),
+        (["list", "--status", "odd"], "status: expected a list of pending"),
+    ],
+)
+def test_what_the_server_refuses_is_exit_code_1_with_its_code_and_message(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert main(words) == 1
+
+    assert says in capsys.readouterr().err
+
+
+def test_a_safe_command_is_not_approved(capsys: pytest.CaptureFixture[str]) -> None:
+    command_id = created(capsys, "SET_MODE", "pc-001", "mode=SAFE")
+
+    assert main(["approve", command_id]) == 1
+
+    assert "approval_not_needed" in capsys.readouterr().err
+
+
+def test_a_wrong_key_is_refused_with_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "key"
+    path.write_text("another-key", encoding="utf-8")
+    path.chmod(0o600)
+
+    assert main(["list", "--api-key-file", str(path)]) == 1
+
+    error = capsys.readouterr().err
+    assert "unauthorized" in error
+    assert "--api-key-file" in error
+    assert "another-key" not in error
