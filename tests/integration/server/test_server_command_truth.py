@@ -82,6 +82,18 @@ async def test_an_approval_records_the_process_that_the_approver_saw(services: R
     assert order.expectation == Expectation(77, 1_900_000_000_123)
 
 
+async def test_a_yes_to_another_process_than_the_one_there_is_no_yes(services: Rig) -> None:
+    asked = await services.commands.request(request("RESTART_PROCESS", {"process": "nginx"}), operator())
+
+    with pytest.raises(Conflict) as refusal:
+        await services.commands.approve(asked.id, operator(), shown=Expectation(76, 1_900_000_000_000))
+    assert refusal.value.code == "changed_since_shown"
+    assert (await stored(services, asked.id)).approval is None
+
+    await services.commands.approve(asked.id, operator(), shown=Expectation(77, 1_900_000_000_123))
+    assert (await stored(services, asked.id)).approval is not None
+
+
 async def test_a_journal_that_is_silent_is_asked_again_and_another_one_is_not(services: Rig) -> None:
     asked = await approved_restart(services)
 

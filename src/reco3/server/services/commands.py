@@ -103,16 +103,18 @@ class CommandService:
         self._announce(command)
         return command
 
-    async def approve(self, command_id: str, operator: Operator) -> Approval:
+    async def approve(self, command_id: str, operator: Operator, *, shown: Expectation | None = None) -> Approval:
         """Record a human's yes; the PC that waits for it is woken at once.
+
+        `shown` is the process that the approver's page showed; a yes to another one is no yes.
 
         Raises:
             NotFound: there is no such command.
             BadInput: the command needs no approval.
-            Conflict: it is approved already, or not pending any more.
+            Conflict: it is approved already, not pending any more, or its process is not the one that was shown.
         """
         approval = Approval(self._outside.new_id(), command_id, operator.name, self._outside.clock())
-        command = await self._outside.store.write(lambda tx: _approve(tx, approval))
+        command = await self._outside.store.write(lambda tx: _approve(tx, approval, shown=shown))
         self._announce(command)
         return approval
 
@@ -205,7 +207,7 @@ def _watched_names(agent: Agent) -> list[str] | None:
     return [str(process.get("name")) for process in processes or ()] or None
 
 
-def _approve(tx: Transaction, approval: Approval) -> Command:
+def _approve(tx: Transaction, approval: Approval, *, shown: Expectation | None = None) -> Command:
     command = require_command(tx, approval.command_id)
     if not command.needs_approval:
         raise BadInput("type", f"{command.type} needs no approval; it runs at once", code="approval_not_needed")
@@ -214,7 +216,13 @@ def _approve(tx: Transaction, approval: Approval) -> Command:
     if command.status is not CommandStatus.PENDING or is_expired(command, approval.approved_at):
         status = CommandStatus.EXPIRED if is_expired(command, approval.approved_at) else command.status
         raise Conflict(f"This command is {status}; only a pending one can be approved.", code="not_pending")
-    approved = replace(command, approval=approval, expectation=_seen_by_the_approver(tx, command))
+    seen = _seen_by_the_approver(tx, command)
+    if shown is not None and seen is not None and shown != seen:
+        raise Conflict(
+            "The process is not the one that was shown any more; look at it again, then decide.",
+            code="changed_since_shown",
+        )
+    approved = replace(command, approval=approval, expectation=seen)
     tx.commands.add_approval(approval)
     tx.commands.put(approved)
     detail = {"approval_id": approval.id, "type": command.type, "requested_by": command.created_by}

@@ -16,6 +16,7 @@ from reco3.server.domain.commands import (
     MIN_LIFETIME_S,
     Command,
     CommandStatus,
+    Expectation,
     Outcome,
     RecordedReport,
 )
@@ -53,12 +54,22 @@ class NewCommand(BaseModel):
     expires_in_s: Annotated[int, Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)] | None = None
 
 
+class ShownProcess(BaseModel):
+    """The process that the approver's page showed; no pid means that it was not running."""
+
+    model_config = ConfigDict(strict=True)
+
+    pid: int | None
+    create_time_ms: int | None
+
+
 class NewApproval(BaseModel):
     """What an approval may carry; `approved_by` counts only for the test mode's implicit admin."""
 
     model_config = ConfigDict(strict=True)
 
     approved_by: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._@ -]+$")] | None = None
+    expect: ShownProcess | None = None
 
 
 class Cancellation(BaseModel):
@@ -184,7 +195,10 @@ def _add_asking(router: APIRouter, commands: CommandService) -> None:
     @serves(operators(Role.APPROVER))
     async def approve_command(request: Request, command_id: str, new: NewApproval | None = None) -> Response:
         """Say yes to a strong command."""
-        approval = await commands.approve(command_id, _approver(request.state.caller, new))
+        shown = None
+        if new is not None and new.expect is not None:
+            shown = Expectation(new.expect.pid, new.expect.create_time_ms)
+        approval = await commands.approve(command_id, _approver(request.state.caller, new), shown=shown)
         return json_answer({"approval_id": approval.id, "status": "approved"})
 
 

@@ -75,8 +75,13 @@ export const fetchOrphanReports = (limit) => get(`/api/orphan-reports?${query({ 
  * @returns {Promise<{ id: string }>}
  */
 export const createCommand = (command) => post("/api/agent-commands", command);
-/** @param {string} commandId @returns {Promise<{ approval_id: string }>} */
-export const approveCommand = (commandId) => post(`/api/agent-commands/${segment(commandId)}/approve`);
+/**
+ * @param {string} commandId
+ * @param {Shapes.Expectation | null} expect the process that the approver was shown
+ * @returns {Promise<{ approval_id: string }>}
+ */
+export const approveCommand = (commandId, expect) =>
+  post(`/api/agent-commands/${segment(commandId)}/approve`, expect ? { expect } : {});
 /**
  * @param {string} commandId
  * @param {string} reason may be empty

@@ -58,9 +58,19 @@ function ApproveDialog({ command }) {
 /** @param {Shapes.Command} command */
 async function sendApproval(command) {
   const clickedMs = performance.now();
-  await approveCommand(command.id);
+  await approveCommand(command.id, shownProcess(command));
   followCommand(command.id, clickedMs);
   tellSent(command, `${titleOf(command)} approved`, "Waiting for the PC…");
+}
+
+/** The process that the dialog shows, as the server compares it. @param {Shapes.Command} command @returns {Shapes.Expectation | null} */
+function shownProcess(command) {
+  const name = command.payload?.["process"];
+  const process = findAgent(command.agent_id)?.metrics?.processes?.find((one) => one.name === name);
+  if (!process) return null;
+  return process.running
+    ? { pid: process.pid ?? null, create_time_ms: process.create_time_ms ?? null }
+    : { pid: null, create_time_ms: null };
 }
 
 /** @param {{ command: Shapes.Command }} props */
