@@ -105,7 +105,8 @@ def test_a_timeline_that_cannot_be_loaded_says_so(server: PageServer, open_page:
     server.commands = [command("c-1")]
     page = open_settled(open_page)
     expect(row(page, "c-1")).to_be_visible()
-    server.commands = []
+    gone = {"error": "command_not_found", "message": "There is no command of that id."}
+    page.route("**/api/agent-commands/c-1", lambda route: route.fulfill(status=404, json=gone))
 
     row(page, "c-1").get_by_text("Timeline").click()
 

@@ -75,10 +75,10 @@ class World:
         wait_until(self._server_answers, timeout_s=START_TIMEOUT_S, what="the server answers")
 
     def start_service(self) -> None:
-        self._tell_service("start")
+        self.tell_service("start")
 
     def fail_service(self) -> None:
-        self._tell_service("fail")
+        self.tell_service("fail")
 
     def start_agent(self, *, apply_enabled: bool = True) -> None:
         config = self.folder / "config.yaml"
@@ -98,7 +98,7 @@ class World:
     def tear_down(self) -> None:
         for name in list(self.parts):
             self.kill(name)
-        self._tell_service("stop")
+        self.tell_service("stop")
 
     def output_of(self, name: str) -> str:
         return (self.folder / f"{name}.out").read_text(encoding="utf-8", errors="replace")
@@ -172,7 +172,7 @@ class World:
         except requests.ConnectionError:
             return False
 
-    def _tell_service(self, action: str) -> None:
+    def tell_service(self, action: str) -> None:
         argv = service.command(action, str(self.folder))
         subprocess.run(argv, check=True, capture_output=True, timeout=START_TIMEOUT_S)
 
@@ -187,6 +187,7 @@ api_key: "{AGENT_KEY}"
 version: "1.0"
 control:
   apply_enabled: {"true" if apply_enabled else "false"}
+  limits: {{cooldown_s: 0}}
   rate_limit: {{driver: "file", path: "{self.rate_limit_path}"}}
 watch:
   processes:

@@ -103,7 +103,7 @@ def _child(name: str, argv: Sequence[str], stage: Stage) -> Iterator[subprocess.
     log_path = stage.folder / f"{name}.out"
     with log_path.open("wb") as output:
         # A session of its own: Ctrl-C reaches the demo alone, which then stops its parts in order.
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+        child = subprocess.Popen(
             argv,
             env=dict(stage.environment),
             stdin=subprocess.DEVNULL,
@@ -129,7 +129,7 @@ def _demo_service(stage: Stage) -> Iterator[None]:
 def _run_service(stage: Stage, verb: str) -> None:
     done = subprocess.run(
         stage.service_argv(verb), capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
-    )  # noqa: S603 - our own interpreter and script
+    )
     if done.returncode != 0:
         raise DemoFailed(f"the demo service did not {verb}: {(done.stdout + done.stderr).strip()}")
 
@@ -197,6 +197,7 @@ version: "1.0"
 control:
   apply_enabled: {"true" if stage.apply_enabled else "false"}
   safe_modes: ["NORMAL", "SAFE"]
+  limits: {{strong_per_hour: 1000, cooldown_s: 0}}   # so that one can try as often as one likes
   rate_limit: {{driver: "file", path: {json.dumps(str(stage.folder / "rate-limit.json"))}}}
 watch:
   processes:
