@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
-from world import AGENT_ID, SERVICE_NAME, World, wait_until
+from world import AGENT_ID, World, wait_until
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_restart_waits_for_approve_and_then_the_service_has_a_new_pid(world: W
     pid = world.service_pid()
     page.goto(f"{world.url}/r3")
 
-    command = _ask_restart(page)
+    command = _ask_restart(page, world)
     asked_at = time.monotonic()
     expect(command.get_by_role("button", name="Approve")).to_be_visible()
     wait_until(lambda: time.monotonic() >= asked_at + 30, timeout_s=35, what="thirty seconds pass")
@@ -59,7 +59,7 @@ def test_an_approved_restart_on_a_locked_pc_fails_and_names_the_lock(locked_worl
     pid = locked_world.service_pid()
     page.goto(f"{locked_world.url}/r3")
 
-    command = _ask_restart(page)
+    command = _ask_restart(page, locked_world)
     _approve(page, command)
 
     expect(command).to_have_attribute("data-status", "failed")
@@ -127,9 +127,9 @@ def test_the_one_time_link_creates_the_administrator(page: Page, tmp_path_factor
         world.tear_down()
 
 
-def _ask_restart(page: Page) -> Locator:
+def _ask_restart(page: Page, world: World) -> Locator:
     page.get_by_role("button", name="RESTART (approval required)").click()
-    page.get_by_role("button", name=f"Ask to restart {SERVICE_NAME} on {AGENT_ID}").click()
+    page.get_by_role("button", name=f"Ask to restart {world.service_name} on {AGENT_ID}").click()
     command = _newest_command(page, "RESTART_PROCESS")
     expect(command).to_have_attribute("data-status", "pending")
     return command

@@ -51,7 +51,7 @@ def test_safe_mode_chosen_by_an_operator_survives_an_outage_and_a_restart(world:
     world.stop("agent")
     world.start_agent()
     wait_until(lambda: "agent_stopped" in world.output_of("agent"), timeout_s=5, what="the first agent has ended")
-    restart_id = world.request("RESTART_PROCESS", {"process": "reco3-demo"})
+    restart_id = world.request("RESTART_PROCESS", {"process": world.service_name})
     world.approve(restart_id)
     ended = world.wait_ended(restart_id)
 

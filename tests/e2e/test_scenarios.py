@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import psutil
-from world import AGENT_ID, SERVICE_NAME, World, wait_until
+from world import AGENT_ID, World, wait_until
 
 
 def test_normal_operation_shows_this_machine_online_with_real_metrics(world: World) -> None:
@@ -16,10 +16,10 @@ def test_normal_operation_shows_this_machine_online_with_real_metrics(world: Wor
     assert metrics["cpu_count"] == psutil.cpu_count()
     assert abs(metrics["mem_total_mb"] - psutil.virtual_memory().total / 2**20) < 1
     assert abs(metrics["disk_total_gb"] - psutil.disk_usage("/").total / 2**30) < 0.1
-    assert metrics["processes"][0]["name"] == SERVICE_NAME
-    assert world.service_pid() in metrics["processes"][0]["pids"]
+    assert metrics["processes"][0]["name"] == world.service_name
+    assert metrics["processes"][0]["pids"] == [world.service_pid()]
     assert world.sql("SELECT agent_id FROM agent_status") == [(AGENT_ID,)]
-    assert world.audit_of(AGENT_ID)[:2] == ["agent_online", "agent_heartbeat"]
+    assert world.audit_of(AGENT_ID)[:3] == ["agent_key_set", "agent_online", "agent_heartbeat"]
 
 
 def test_heartbeats_arrive_every_ten_seconds(world: World) -> None:
@@ -113,18 +113,18 @@ def test_an_unapproved_rollback_never_runs(world: World) -> None:
 
 def test_an_approved_stop_really_stops_the_service(world: World) -> None:
     pid = world.service_pid()
-    command_id = world.request("STOP_PROCESS", {"process": SERVICE_NAME})
+    command_id = world.request("STOP_PROCESS", {"process": world.service_name})
     world.approve(command_id)
 
     ended = world.wait_ended(command_id)
 
     assert ended["status"] == "completed"
-    assert not psutil.pid_exists(pid)
+    wait_until(lambda: not _runs(pid), timeout_s=2, what="the service is gone")
 
 
 def test_a_strong_command_with_apply_disabled_fails_and_says_why(locked_world: World) -> None:
     pid = locked_world.service_pid()
-    command_id = locked_world.request("RESTART_PROCESS", {"process": SERVICE_NAME})
+    command_id = locked_world.request("RESTART_PROCESS", {"process": locked_world.service_name})
     locked_world.approve(command_id)
 
     ended = locked_world.wait_ended(command_id)
@@ -145,7 +145,7 @@ def test_a_rate_limit_with_apply_disabled_fails_too(locked_world: World) -> None
 
 def test_the_quick_verification_of_the_seed_prints_real_rows(world: World) -> None:
     world.fail_service()
-    restart_id = world.request("RESTART_PROCESS", {"process": SERVICE_NAME})
+    restart_id = world.request("RESTART_PROCESS", {"process": world.service_name})
     world.approve(restart_id)
     world.wait_ended(restart_id)
     wait_until(lambda: world.sql("SELECT id FROM agent_logs"), timeout_s=16.5, what="a log line is stored")
@@ -166,3 +166,10 @@ def test_the_quick_verification_of_the_seed_prints_real_rows(world: World) -> No
 def _last_limit_line(world: World) -> str:
     lines = [line for line in world.log_path.read_text().splitlines() if "limit" in line]
     return lines[-1] if lines else ""
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from world import AGENT_ID, SERVICE_NAME, World, wait_until
+from world import AGENT_ID, World, wait_until
 
 
 def restarts(world: World) -> int:
@@ -16,7 +16,7 @@ def restarts(world: World) -> int:
 
 
 def approved_restart(world: World) -> str:
-    command_id = world.request("RESTART_PROCESS", {"process": SERVICE_NAME})
+    command_id = world.request("RESTART_PROCESS", {"process": world.service_name})
     world.approve(command_id)
     return command_id
 
@@ -134,7 +134,7 @@ def test_the_command_line_asks_approves_and_shows(world: World) -> None:
         argv = [sys.executable, "-m", "reco3.cli", "commands", *words, "--server", world.url]
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
 
-    asked = reco3("create", "RESTART_PROCESS", AGENT_ID, f"process={SERVICE_NAME}", "--reason", "memory grows")
+    asked = reco3("create", "RESTART_PROCESS", AGENT_ID, f"process={world.service_name}", "--reason", "memory grows")
     assert asked.returncode == 0, asked.stderr
     command_id = world.get("/api/agent-commands?status=pending")["commands"][0]["id"]
 

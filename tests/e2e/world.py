@@ -19,7 +19,6 @@ from reco3.demo import service
 
 AGENT_ID = "pc-001"
 AGENT_KEY = "devkey"
-SERVICE_NAME = service.NAME
 ResultT = TypeVar("ResultT")
 LOOK_EVERY_S = 0.05
 START_TIMEOUT_S = 20.0
@@ -56,8 +55,13 @@ class World:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def service_name(self) -> str:
+        """A name of its own: other worlds on this machine watch a service too."""
+        return f"demo-{self.port}"
+
+    @property
     def log_path(self) -> Path:
-        return self.folder / "reco3-demo.log"
+        return self.folder / f"{self.service_name}.log"
 
     @property
     def rate_limit_path(self) -> Path:
@@ -128,7 +132,7 @@ class World:
         return agent["mode"] if agent else None
 
     def service_pid(self) -> int:
-        return int((self.folder / "reco3-demo.pid").read_text())
+        return int((self.folder / f"{self.service_name}.pid").read_text())
 
     def request(self, command_type: str, payload: object) -> str:
         answer = self.post("/api/agent-commands", {"agent_id": AGENT_ID, "type": command_type, "payload": payload})
@@ -173,12 +177,18 @@ class World:
             return False
 
     def tell_service(self, action: str) -> None:
-        argv = service.command(action, str(self.folder))
-        subprocess.run(argv, check=True, capture_output=True, timeout=START_TIMEOUT_S)
+        subprocess.run(self._service_argv(action), check=True, capture_output=True, timeout=START_TIMEOUT_S)
+
+    def _service_argv(self, action: str) -> list[str]:
+        script = self.folder / f"{self.service_name}.py"
+        if not script.exists():
+            text = Path(service.__file__).read_text(encoding="utf-8")
+            script.write_text(text.replace(f'NAME = "{service.NAME}"', f'NAME = "{self.service_name}"'))
+        return [sys.executable, "-S", "-E", str(script), action, "--dir", str(self.folder)]
 
     def _agent_config(self, *, apply_enabled: bool) -> str:
         def argv(action: str) -> str:
-            return json.dumps(service.command(action, str(self.folder)))
+            return json.dumps(self._service_argv(action))
 
         return f"""\
 base_url: "{self.url}"
@@ -191,7 +201,7 @@ control:
   rate_limit: {{driver: "file", path: "{self.rate_limit_path}"}}
 watch:
   processes:
-    - name: "{SERVICE_NAME}"
+    - name: "{self.service_name}"
       start_cmd: {argv("start")}
       stop_cmd: {argv("stop")}
       restart_cmd: {argv("restart")}
