@@ -88,6 +88,7 @@ class Sampler:
             status=platform.read_status(oldest.pid) if oldest else "missing",
             count=len(sightings),
             pids=[one.pid for one in sightings[:MAX_PIDS]],
+            create_time_ms=platform.created_at_ms(oldest.started) if oldest else None,
             restarts=restarts,
             allow_restart=watched.allow_restart,
         )

@@ -15,10 +15,13 @@ from typing import IO, Any
 
 import psutil
 
+from reco3.agent import failpoints
+
 KILL_GRACE_S = 2.0
 MAX_FILE_BYTES = 8 * 1024 * 1024
 _LOOK_EVERY_S = 0.5
 _KILL_AGAIN_S = 0.02
+_COMMAND_ID_VARIABLE = "RECO3_COMMAND_ID"
 _KEPT_VARIABLES = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"),
     *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERNAME", "USERPROFILE"),
@@ -28,12 +31,16 @@ _KEPT_VARIABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What to run; of its output the last `max_output_bytes` are kept."""
+    """What to run; of its output the last `max_output_bytes` are kept.
+
+    `command_id` goes into the environment of what runs, and by it `leftovers` finds what outlived a killed agent.
+    """
 
     argv: tuple[str, ...]
     timeout_s: float
     max_output_bytes: int
     cwd: Path | None = None
+    command_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +70,25 @@ def run(order: Run) -> Outcome:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             return _outcome(None, (f"cannot start {order.argv[0]}: {reason}", False), started_at)
+        failpoints.hit("during_act")
         is_over = _wait(child, output, started_at + order.timeout_s)
         if not is_over:
             _kill_tree(child)
         kept = output.tail(order.max_output_bytes)
     return _outcome(child.returncode if is_over else None, kept, started_at, timed_out=not is_over)
+
+
+def leftovers(command_id: str) -> list[int]:
+    """Return the pids of living processes that a command started, as far as the agent may look into them.
+
+    A service that it restarted is among them when that was started directly, not by the system's service manager.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(_COMMAND_ID_VARIABLE) == command_id and _is_alive(process):
+                found.append(process.pid)
+    return found
 
 
 def _outcome(exit_code: int | None, kept: tuple[str, bool], started_at: float, *, timed_out: bool = False) -> Outcome:
@@ -85,10 +106,15 @@ def _start(order: Run, write_fd: int) -> "subprocess.Popen[bytes]":
         stdout=write_fd,
         stderr=subprocess.STDOUT,
         cwd=order.cwd,
-        env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+        env=_environment(order),
         close_fds=True,
         **own_group,
     )
+
+
+def _environment(order: Run) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    return kept | {_COMMAND_ID_VARIABLE: order.command_id} if order.command_id else kept
 
 
 def _wait(child: "subprocess.Popen[bytes]", output: "_Output", deadline: float) -> bool:

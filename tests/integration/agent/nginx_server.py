@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 NEEDED = "nginx is needed: install it (apt-get install nginx-light), its own service need not run"
 STARTED_WITHIN_S = 10.0
+LONGEST_GAP_S = 0.1
 
 CONF = """\
 daemon on;
@@ -73,7 +75,7 @@ class Nginx:
     def stop(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             pid = self.master()
-            subprocess.run([*self.argv, "-s", "stop"], check=False, timeout=20, capture_output=True)
+            os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + STARTED_WITHIN_S
             while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
                 threading.Event().wait(0.02)
@@ -102,6 +104,7 @@ class Load:
         self.sent = 0
         self.accepted = 0
         self.seconds = 0.0
+        self.longest_gap_s = 0.0
 
     @property
     def accepted_rps(self) -> float:
@@ -110,6 +113,15 @@ class Load:
     @property
     def sent_rps(self) -> float:
         return self.sent / self.seconds
+
+
+def put_steady_load(nginx: Nginx, target: str, *, rps: float, seconds: float) -> Load:
+    """Measure again, twice at most, when this machine had no time to send for longer than the limit forgives."""
+    for _ in range(2):
+        load = put_load(nginx, target, rps=rps, seconds=seconds)
+        if load.longest_gap_s < LONGEST_GAP_S:
+            return load
+    return put_load(nginx, target, rps=rps, seconds=seconds)
 
 
 def put_load(nginx: Nginx, target: str, *, rps: float, seconds: float) -> Load:
@@ -124,9 +136,10 @@ def put_load(nginx: Nginx, target: str, *, rps: float, seconds: float) -> Load:
 def _send(nginx: Nginx, target: str, rps: float, seconds: float, load: Load) -> None:
     request = f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     pause = threading.Event()
-    began_at = time.monotonic()
+    began_at = last_at = time.monotonic()
     sock = _connected(nginx)
     while (now := time.monotonic()) - began_at < seconds:
+        load.longest_gap_s, last_at = max(load.longest_gap_s, now - last_at), now
         due_in_s = began_at + load.sent / rps - now
         if due_in_s > 0:
             pause.wait(due_in_s)

@@ -199,3 +199,17 @@ def _delay_to_exec_ms(folder: Path) -> float:
     made_at = (folder / "made").stat().st_mtime
     (folder / "made").rmdir()
     return (made_at - before) * 1000
+
+
+def test_what_a_command_left_running_is_found_by_the_commands_id() -> None:
+    code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
+
+    run(Run((PYTHON, "-c", code), 20, 100, command_id="c-17"))
+    found = runner.leftovers("c-17")
+    of_another = runner.leftovers("c-1")
+    for pid in found:
+        psutil.Process(pid).kill()
+    gone = [wait_until_gone(pid) for pid in found]
+
+    assert (len(found), of_another, gone) == (1, [], [True])
+    assert runner.leftovers("c-17") == []

@@ -3,10 +3,14 @@
 It refuses to interpret what it reads: which process matters is decided by the caller.
 """
 
+import functools
 import os
 import re
+import time
 from collections.abc import Iterator
 from io import FileIO
+
+from reco3.agent.platform.service_states import Condition, ServiceState, ServiceVerb, Step, first_line
 
 NAME = "linux"
 
@@ -83,6 +87,78 @@ def read_command_line(pid: int, proc: str = "/proc") -> list[str]:
     """Return a process's arguments, empty when it has none, has gone or denies access."""
     raw = _read(f"{proc}/{pid}/cmdline", _MAX_COMMAND_LINE_BYTES)
     return os.fsdecode(raw.rstrip(b"\0")).split("\0") if raw else []
+
+
+def list_children(parent: int, proc: str = "/proc") -> list[tuple[int, float]]:
+    """Return the pid and start of every living child of a process."""
+    children = []
+    for entry in os.listdir(proc):  # noqa: PTH208 - as above
+        if entry.isdecimal():
+            stat = _read(f"{proc}/{entry}/stat")
+            found = _parse_stat(stat)
+            if found is not None and stat.rpartition(b")")[2].split()[1] == str(parent).encode():
+                children.append((int(entry), found[1]))
+    return children
+
+
+def created_at_ms(started: float) -> int:
+    """Return the Unix time in milliseconds of a start that `list_processes` told."""
+    return round(_booted_at_s() * 1000 + started * 1000 / os.sysconf("SC_CLK_TCK"))
+
+
+def boot_id(path: str = "/proc/sys/kernel/random/boot_id") -> str:
+    """Return what tells this run of the system from the one before."""
+    return _read(path).decode("ascii", "replace").strip()
+
+
+_SHOWN_PROPERTIES = ("LoadState", "ActiveState", "SubState", "MainPID", "NRestarts", "Job")
+_ACTIVE_STATES = {
+    "active": Condition.RUNNING,
+    "inactive": Condition.STOPPED,
+    "failed": Condition.STOPPED,
+    "activating": Condition.CHANGING,
+    "deactivating": Condition.CHANGING,
+    "reloading": Condition.CHANGING,
+    "refreshing": Condition.CHANGING,
+    "maintenance": Condition.CHANGING,
+}
+
+
+def service_steps(verb: ServiceVerb, name: str) -> tuple[Step, ...]:
+    """Return the steps that restart or stop a systemd unit; systemctl itself waits until it is done."""
+    return (Step(("systemctl", "--no-ask-password", str(verb), "--", name)),)
+
+
+def service_state_argv(name: str) -> tuple[str, ...]:
+    """Return the argv that asks systemd about a unit."""
+    return ("systemctl", "show", *(f"--property={each}" for each in _SHOWN_PROPERTIES), "--", name)
+
+
+def read_service_state(exit_code: int | None, output: str) -> ServiceState:
+    """Read the answer to `service_state_argv`."""
+    shown = dict(line.partition("=")[::2] for line in output.splitlines())
+    active = shown.get("ActiveState", "")
+    if exit_code != 0 or not active:
+        return ServiceState(Condition.UNKNOWN, first_line(output))
+    if shown.get("LoadState") == "not-found":
+        return ServiceState(Condition.MISSING, "not-found")
+    condition = _ACTIVE_STATES.get(active, Condition.UNKNOWN)
+    if shown.get("Job"):  # Something is queued, which an asked-for restart is before it begins.
+        condition = Condition.CHANGING
+    word = f"{active} ({shown.get('SubState', '')})"
+    return ServiceState(
+        condition, word, pid=_number(shown.get("MainPID")) or None, restarts=_number(shown.get("NRestarts"))
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+@functools.cache
+def _booted_at_s() -> float:
+    """Computed once: a clock that is set later must not give one process two creation times."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _parse_stat(stat: bytes) -> tuple[str, float] | None:

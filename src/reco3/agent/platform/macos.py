@@ -11,6 +11,14 @@ from pathlib import Path
 
 import psutil
 
+from reco3.agent.platform.psutil_processes import (  # noqa: F401 - the same on this system
+    created_at_ms,
+    list_children,
+    read_command_line,
+    read_status,
+)
+from reco3.agent.platform.service_states import Condition, ServiceState, ServiceVerb, Step, first_line
+
 NAME = "macos"
 
 _DATA_VOLUME = Path("/System/Volumes/Data")
@@ -53,17 +61,60 @@ def list_processes() -> Iterator[tuple[int, str, float]]:
             continue
 
 
-def read_status(pid: int) -> str:
-    """Return psutil's word for what a process does now, or an empty string when it has gone."""
-    try:
-        return str(psutil.Process(pid).status())
-    except psutil.Error:
-        return ""
+def boot_id() -> str:
+    """Return what tells this run of the system from the one before."""
+    return str(int(psutil.boot_time()))
 
 
-def read_command_line(pid: int) -> list[str]:
-    """Return a process's arguments, empty when it has gone or denies access."""
-    try:
-        return psutil.Process(pid).cmdline()
-    except (psutil.Error, OSError):
-        return []
+_LAUNCHCTL = "/bin/launchctl"
+_NOT_LOADED = (3, 113)
+_ALREADY_LOADED = 37
+_GONE = (Condition.MISSING, Condition.STOPPED)
+_JOB_STATES = {
+    "running": Condition.RUNNING,
+    "not running": Condition.STOPPED,
+    "waiting": Condition.STOPPED,
+    "exited": Condition.STOPPED,
+}
+# Deeper lines tell of other things: `launchctl print` shows a `state` for each endpoint too.
+_JOB_FIELD = re.compile(r"(?:\t|  ? ? ?)(state|pid|runs) = (.+)")
+
+
+def service_steps(verb: ServiceVerb, name: str) -> tuple[Step, ...]:
+    """Return the steps that restart or stop a launchd daemon.
+
+    A job that is kept alive starts again when it is killed, so stopping one takes it out of launchd until the next
+    boot, and restarting one that is out puts it back from its property list first.
+    """
+    target = f"system/{name}"
+    if verb is ServiceVerb.STOP:
+        # It answers before the job has gone (36: still in progress), and launchd takes it back only after that.
+        return (Step((_LAUNCHCTL, "bootout", target), accepted=(0, 36, *_NOT_LOADED), until=_GONE),)
+    plist = f"/Library/LaunchDaemons/{name}.plist"
+    load = Step((_LAUNCHCTL, "bootstrap", "system", plist), accepted=(0, _ALREADY_LOADED))
+    start = Step((_LAUNCHCTL, "kickstart", target), until=(Condition.RUNNING,))
+    restart = (_LAUNCHCTL, "kickstart", "-k", target)
+    return (Step(restart, until=(Condition.RUNNING,), instead_on=_NOT_LOADED, instead=(load, start)),)
+
+
+def service_state_argv(name: str) -> tuple[str, ...]:
+    """Return the argv that asks launchd about a daemon."""
+    return (_LAUNCHCTL, "print", f"system/{name}")
+
+
+def read_service_state(exit_code: int | None, output: str) -> ServiceState:
+    """Read the answer to `service_state_argv`; between running and gone launchd has many words, such as SIGTERMed."""
+    if exit_code in _NOT_LOADED:
+        return ServiceState(Condition.MISSING, first_line(output))
+    found = [match for line in output.splitlines() if (match := _JOB_FIELD.fullmatch(line))]
+    fields = {match[1]: match[2] for match in found}
+    word = fields.get("state", "")
+    if exit_code != 0 or not word:
+        return ServiceState(Condition.UNKNOWN, first_line(output))
+    condition = _JOB_STATES.get(word, Condition.CHANGING)
+    runs = _number(fields.get("runs"))
+    return ServiceState(condition, word, pid=_number(fields.get("pid")), restarts=runs - 1 if runs else None)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None

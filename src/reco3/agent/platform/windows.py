@@ -11,6 +11,14 @@ from io import FileIO
 
 import psutil
 
+from reco3.agent.platform.psutil_processes import (  # noqa: F401 - the same on this system
+    created_at_ms,
+    list_children,
+    read_command_line,
+    read_status,
+)
+from reco3.agent.platform.service_states import Condition, ServiceState, ServiceVerb, Step, first_line
+
 NAME = "windows"
 
 _VIRTUAL_INTERFACE = re.compile(
@@ -61,20 +69,59 @@ def list_processes() -> Iterator[tuple[int, str, float]]:
             continue
 
 
-def read_status(pid: int) -> str:
-    """Return psutil's word for what a process does now, or an empty string when it has gone."""
-    try:
-        return str(psutil.Process(pid).status())
-    except psutil.Error:
-        return ""
+def boot_id() -> str:
+    """Return what tells this run of the system from the one before; psutil computes it to the second or two."""
+    return str(round(psutil.boot_time() / 60))
 
 
-def read_command_line(pid: int) -> list[str]:
-    """Return a process's arguments, empty when it has gone or denies access."""
-    try:
-        return psutil.Process(pid).cmdline()
-    except (psutil.Error, OSError):
-        return []
+# The exit codes of sc.exe are the system's error numbers.
+_ALREADY_RUNNING = 1056
+_NO_SUCH_SERVICE = 1060
+_TAKES_NO_CONTROL_NOW = 1061
+_NOT_RUNNING = 1062
+_SERVICE_CONDITIONS = {
+    "1": Condition.STOPPED,
+    "2": Condition.CHANGING,
+    "3": Condition.CHANGING,
+    "4": Condition.RUNNING,
+    "5": Condition.CHANGING,
+    "6": Condition.CHANGING,
+    "7": Condition.CHANGING,
+}
+# The labels before the colons are translated on other than English systems; number and word of the state are not.
+_STATE_LINE = re.compile(
+    r":\s*([1-7])\s+(STOPPED|START_PENDING|STOP_PENDING|RUNNING|CONTINUE_PENDING|PAUSE_PENDING|PAUSED)\b"
+)
+_PID_LINE = re.compile(r"^\s*PID\s*:\s*(\d+)", re.MULTILINE)
+
+
+def service_steps(verb: ServiceVerb, name: str) -> tuple[Step, ...]:
+    """Return the steps that restart or stop a service; sc.exe answers before anything has happened."""
+    stop = Step((_sc(), "stop", name), accepted=(0, _NOT_RUNNING, _TAKES_NO_CONTROL_NOW), until=(Condition.STOPPED,))
+    if verb is ServiceVerb.STOP:
+        return (stop,)
+    return stop, Step((_sc(), "start", name), accepted=(0, _ALREADY_RUNNING), until=(Condition.RUNNING,))
+
+
+def service_state_argv(name: str) -> tuple[str, ...]:
+    """Return the argv that asks the service manager about a service."""
+    return (_sc(), "queryex", name)
+
+
+def read_service_state(exit_code: int | None, output: str) -> ServiceState:
+    """Read the answer to `service_state_argv`."""
+    if exit_code == _NO_SUCH_SERVICE:
+        return ServiceState(Condition.MISSING, first_line(output))
+    state = _STATE_LINE.search(output)
+    if exit_code != 0 or state is None:
+        return ServiceState(Condition.UNKNOWN, first_line(output))
+    pid = _PID_LINE.search(output)
+    return ServiceState(_SERVICE_CONDITIONS[state[1]], state[2], pid=int(pid[1]) or None if pid else None)
+
+
+def _sc() -> str:
+    """Name it in full: Windows would look for a bare name in the agent's own folder first."""
+    return os.environ.get("SystemRoot", r"C:\Windows") + r"\System32\sc.exe"  # noqa: SIM112 - Windows spells it so
 
 
 if sys.platform == "win32":
