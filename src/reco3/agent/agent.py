@@ -5,30 +5,36 @@ enabled in a config that everybody on the PC may write.
 """
 
 import argparse
+import contextlib
 import logging
+import os
 import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from reco3 import __version__
 from reco3.agent.config import AgentConfig, ConfigError, load_config, writable_by
 from reco3.agent.contacts import Contact
-from reco3.agent.control import Control
+from reco3.agent.control import Control, ControlParts
 from reco3.agent.http_client import HttpClient
 from reco3.agent.journal import Journal, JournalError, StateDirLock
 from reco3.agent.log_file import close_log, log_event, open_log
 from reco3.agent.modes import Modes
 from reco3.agent.telemetry import Telemetry
+from reco3.agent.veto import describe_waiting, local_user, waiting_commands
 from reco3.protocol.commands import Mode
 
 EXIT_OK = 0
+EXIT_NOTHING_STOPPED = 1
 EXIT_UNUSABLE = 2
 STOP_WITHIN_S = 4.5
 BREAK_OFF_AFTER_S = 1.0
+LOOK_FOR_SIGNALS_EVERY_S = 1.0
 JOURNAL_FILE = "agent.db"
 
 
@@ -37,11 +43,12 @@ class StartError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the agent, check its config, or set its mode; returns the exit code."""
+    """Run the agent, check its config, or do what a person at the PC asks for; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    verbs = {"mode": _set_mode, "veto": _veto, "waiting": _show_waiting, "trust-clock": _trust_clock}
     try:
-        if words[:1] == ["mode"]:
-            return _set_mode(words[1:])
+        if words and words[0] in verbs:
+            return verbs[words[0]](words[1:])
         return _check_or_run(words)
     except (ConfigError, StartError) as error:
         sys.stderr.write(f"{error}\n")
@@ -52,7 +59,8 @@ def _check_or_run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="reco3 agent",
         description="Watch this PC and carry out what its own config allows.",
-        epilog="To set the mode on the PC itself, for example to leave LOCKED: reco3 agent mode NORMAL CONFIG",
+        epilog="On the PC itself: reco3 agent mode NORMAL CONFIG (to leave LOCKED), reco3 agent waiting CONFIG, "
+        "reco3 agent veto CONFIG [COMMAND_ID], reco3 agent trust-clock CONFIG",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file; see config.example.yaml")
     parser.add_argument("--check", action="store_true", help="only say whether the config can be used")
@@ -73,16 +81,65 @@ def _set_mode(words: list[str]) -> int:
     parser.add_argument("config", metavar="CONFIG", type=Path)
     options = parser.parse_args(words)
     config = load_config(options.config)
+    with _local_journal(config) as journal:
+        journal.choose_mode(Mode(options.mode))
+    sys.stdout.write(f"mode of {config.agent_id} is {options.mode}\n")
+    return EXIT_OK
+
+
+def _veto(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="reco3 agent veto", description="Stop strong commands that wait on this PC, before they act."
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path)
+    parser.add_argument("command_id", metavar="COMMAND_ID", nargs="?", help="only this one; default: all that wait")
+    options = parser.parse_args(words)
+    with _local_journal(load_config(options.config)) as journal:
+        stopped = journal.veto(options.command_id, by=local_user(os.environ))
+    for command_id in stopped:
+        sys.stdout.write(f"stopped {command_id}\n")
+    if stopped:
+        return EXIT_OK
+    sys.stderr.write("nothing was stopped: no such command waits here; it may have begun already\n")
+    return EXIT_NOTHING_STOPPED
+
+
+def _show_waiting(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="reco3 agent waiting", description="Show the strong commands that wait on this PC."
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path)
+    options = parser.parse_args(words)
+    with _local_journal(load_config(options.config)) as journal:
+        entries = waiting_commands(journal)
+    sys.stdout.write(describe_waiting(entries, datetime.now(UTC)))
+    return EXIT_OK
+
+
+def _trust_clock(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="reco3 agent trust-clock",
+        description="Say that this PC's clock is right now, after it was corrected to an earlier time.",
+    )
+    parser.add_argument("config", metavar="CONFIG", type=Path)
+    options = parser.parse_args(words)
+    with _local_journal(load_config(options.config)) as journal:
+        journal.trust_clock()
+    sys.stdout.write("the highest time seen is forgotten; this PC's clock counts from now on\n")
+    return EXIT_OK
+
+
+@contextlib.contextmanager
+def _local_journal(config: AgentConfig) -> Iterator[Journal]:
+    """The journal, beside an agent that may be running with it."""
     _make_state_dir(config.state_dir)
     journal = Journal(config.state_dir / JOURNAL_FILE)
     try:
-        journal.choose_mode(Mode(options.mode))
+        yield journal
     except JournalError as error:
-        raise StartError(f"the mode cannot be stored: {error}") from error
+        raise StartError(f"the journal cannot be used: {error}") from error
     finally:
         journal.close()
-    sys.stdout.write(f"mode of {config.agent_id} is {options.mode}\n")
-    return EXIT_OK
 
 
 def _check_permissions(config: AgentConfig) -> None:
@@ -163,8 +220,9 @@ def _catch_signals() -> "queue.SimpleQueue[int]":
 def _wait_for(signals: "queue.SimpleQueue[int]") -> int:
     while True:
         try:
-            return signals.get(timeout=1.0 if sys.platform == "win32" else None)
-        except queue.Empty:  # Windows runs signal handlers only between waits.
+            # Handlers run in this thread, and only between its waits when the system woke another one with the signal.
+            return signals.get(timeout=LOOK_FOR_SIGNALS_EVERY_S)
+        except queue.Empty:
             continue
 
 
@@ -177,8 +235,14 @@ class _Agent:
         self._modes_journal = Journal(config.state_dir / JOURNAL_FILE)
         modes = Modes(self._modes_journal)
         contact = Contact(modes)
-        self._telemetry = Telemetry(config, client=_client(config), contact=contact, modes=modes)
-        self._control = Control(config, client=_client(config), contact=contact, modes=modes, journal=self._journal)
+        self._telemetry = Telemetry(
+            config, client=_client(config), contact=contact, modes=modes, journal=self._modes_journal
+        )
+        report_incident = self._telemetry.report_incident
+        parts = ControlParts(
+            _client(config), contact, modes, self._journal, report_incident, when_acted=self._telemetry.announce
+        )
+        self._control = Control(config, parts)
         modes.when_changed(self._telemetry.announce)
 
     def run_until(self, signals: "queue.SimpleQueue[int]") -> None:

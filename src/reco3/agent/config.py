@@ -4,11 +4,13 @@ It refuses whatever it does not know: an error is one line that names the file, 
 """
 
 import json
+import re
 import shlex
 import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +18,7 @@ import yaml
 
 from reco3 import __version__
 from reco3.agent.http_client import BaseUrl
+from reco3.agent.local_checks import HttpUrl
 from reco3.protocol.commands import Mode
 from reco3.protocol.limits import (
     HEARTBEAT_PERIOD_S,
@@ -30,11 +33,22 @@ MAX_CONFIG_BYTES = 1024 * 1024
 MAX_KEY_CHARS = 256
 MAX_LOG_FILES = 100
 MAX_SHOWN_CHARS = 60
+MAX_CHECKS = 10
+DEFAULT_VERIFY_TIMEOUT_S = 30.0
+DEFAULT_HTTP_STATUS = 200
 PLATFORMS = ("windows", "macos", "linux")
 APPROVER_KINDS = ("ed25519", "webauthn", "webcrypto")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+# The agent itself is protected by its process id besides, whatever the list says.
+NEVER_TOUCH = (
+    *("reco3-agent", "RECO3Agent", "com.reco3.agent", "init", "systemd", "sshd", "launchd"),
+    *("services.exe", "lsass.exe", "csrss.exe", "wininit.exe", "winlogon.exe"),
+)
+
+_QUIET_HOURS_PATTERN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24(?=:00)):([0-5]\d)", re.ASCII)
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class ConfigError(Exception):
@@ -50,36 +64,132 @@ class Approver:
     key: str
 
 
+class LimitDriver(StrEnum):
+    """Who enforces a rate limit: an application that reads a file, nginx, or a command of the PC's own."""
+
+    FILE = "file"
+    NGINX = "nginx"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class NginxConfig:
+    """The nginx that enforces the limits: how to call it, and the second file it includes, within `server {}`."""
+
+    server_path: Path
+    argv: tuple[str, ...] = ("nginx",)
+    reload_argv: tuple[str, ...] = ("nginx", "-s", "reload")
+    pid_path: Path = Path("/run/nginx.pid")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitCommands:
+    """Two argv templates: `{endpoint}` and `{limit_rps}` in their words are replaced, in the first word nothing is."""
+
+    set_argv: tuple[str, ...]
+    clear_argv: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class RateLimitConfig:
-    """Where `SET_RATE_LIMIT` writes; `file` is the only driver so far."""
+    """How `SET_RATE_LIMIT` is enforced; `path` is the file in which the limits in force are kept."""
 
-    driver: str
+    driver: LimitDriver
     path: Path
+    nginx: NginxConfig | None = None
+    command: LimitCommands | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """A stretch of local time, in minutes since midnight; one that ends before it begins spans midnight."""
+
+    begins: int
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """What strong commands must keep to on this PC, whatever the server says."""
+
+    strong_per_hour: int = 20
+    cooldown_s: float = 5
+    never_touch: tuple[str, ...] = NEVER_TOUCH
+    quiet_hours: tuple[QuietHours, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ControlConfig:
-    """What this PC lets the server ask for."""
+    """What this PC lets the server ask for; `veto_s` is how long a strong command waits for somebody to stop it."""
 
     rate_limit: RateLimitConfig
     apply_enabled: bool = False
     safe_modes: tuple[Mode, ...] = (Mode.NORMAL, Mode.SAFE)
     approvers: tuple[Approver, ...] = ()
     approvals_required: int = 1
+    veto_s: int = 0
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     command_timeout_s: float = 60
     max_output_bytes: int = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class UpFor:
+    """A process of the name is up, and the same one, for so long."""
+
+    up_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TcpPort:
+    """Somebody accepts connections at this port of the PC itself."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class HttpStatus:
+    """A GET of the address is answered with this status; redirects are not followed."""
+
+    url: HttpUrl
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunsWell:
+    """The argv ends with exit code 0."""
+
+    argv: tuple[str, ...]
+
+
+Check = UpFor | TcpPort | HttpStatus | RunsWell
+
+
+class OnFailure(StrEnum):
+    """What the agent does by itself when a restart turns out not to have worked."""
+
+    NONE = "none"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True)
 class WatchedProgram:
-    """One entry of `watch.processes`; an empty argv means that the command is not configured."""
+    """One entry of `watch.processes`; an empty argv or service means that it is not configured.
+
+    `verify` is None when the config leaves it out: then the default holds. An empty one means that exit code 0 is
+    believed.
+    """
 
     name: str
     start_argv: tuple[str, ...] = ()
     stop_argv: tuple[str, ...] = ()
     restart_argv: tuple[str, ...] = ()
     allow_restart: bool = False
+    service: str = ""
+    verify: tuple[Check, ...] | None = None
+    verify_timeout_s: float = DEFAULT_VERIFY_TIMEOUT_S
+    on_failure: OnFailure = OnFailure.NONE
+    rollback_argv: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +305,27 @@ _CONTROL_KEYS = (
     "safe_modes",
     "approvers",
     "approvals_required",
+    "veto_s",
+    "limits",
     "command_timeout_s",
     "rate_limit",
     "max_output_kb",
 )
-_PROCESS_KEYS = ("name", "start_cmd", "stop_cmd", "restart_cmd", "allow_restart")
+_LIMIT_KEYS = ("strong_per_hour", "cooldown_s", "never_touch", "quiet_hours")
+_PROCESS_KEYS = (
+    "name",
+    "start_cmd",
+    "stop_cmd",
+    "restart_cmd",
+    "allow_restart",
+    "service",
+    "verify",
+    "verify_timeout_s",
+    "on_failure",
+    "rollback",
+)
+# No systemd pattern (* ? [), no option, no path; Windows has spaces and dollars in its names.
+_SERVICE_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:$ -]{0,254}")
 
 
 def _compose(path: Path) -> yaml.Node:
@@ -238,22 +364,93 @@ def _base_url(root: "_Section") -> BaseUrl:
 
 
 def _control(section: "_Section", *, folder: Path, state_dir: Path) -> ControlConfig:
-    limit = section.child("rate_limit", "driver", "path")
-    limit.read("driver", _file_driver, "file")
-    limit_path = limit.read("path", _text, "")
     return ControlConfig(
-        rate_limit=RateLimitConfig("file", folder / limit_path if limit_path else state_dir / "rate_limits.json"),
+        rate_limit=_rate_limit(
+            section.child("rate_limit", "driver", "path", "nginx", "command"), folder=folder, state_dir=state_dir
+        ),
         apply_enabled=section.read("apply_enabled", _flag, default=False),
         safe_modes=section.read("safe_modes", _modes, (Mode.NORMAL, Mode.SAFE)),
         approvers=section.read("approvers", _approvers, ()),
         approvals_required=section.read("approvals_required", lambda value: value.whole(1, 100), 1),
+        veto_s=section.read("veto_s", lambda value: value.whole(0, 3600), 0),
+        limits=_limits(section.child("limits", *_LIMIT_KEYS)),
         command_timeout_s=section.read("command_timeout_s", lambda value: value.number(1, 3600), 60.0),
         max_output_bytes=section.read("max_output_kb", lambda value: value.whole(1, 20), 16) * 1024,
     )
 
 
-def _file_driver(value: "_Value") -> str:
-    return value.matching(lambda text: text == "file", "file (the nginx and command drivers come in a later release)")
+def _rate_limit(section: "_Section", *, folder: Path, state_dir: Path) -> RateLimitConfig:
+    driver = LimitDriver(section.read("driver", lambda value: value.one_of(tuple(LimitDriver)), LimitDriver.FILE))
+    if driver is LimitDriver.NGINX:
+        path = folder / section.need("path", "the file that nginx includes in http {}").matching(bool, "a path")
+        return RateLimitConfig(driver, path, nginx=_nginx(section, folder=folder, path=path))
+    text = section.read("path", _text, "")
+    path = folder / text if text else state_dir / "rate_limits.json"
+    if driver is LimitDriver.COMMAND:
+        expected = "set and clear, the commands that put a limit in force and lift it"
+        command = section.need("command", expected).section("set", "clear")
+        return RateLimitConfig(driver, path, command=_limit_commands(command))
+    return RateLimitConfig(driver, path)
+
+
+def _nginx(section: "_Section", *, folder: Path, path: Path) -> NginxConfig:
+    nginx = section.child("nginx", "server_path", "argv", "reload_argv", "pid_path")
+    argv = nginx.read("argv", _program_argv, ("nginx",))
+    server_path = folder / nginx.read("server_path", _path, str(path.with_name("server.conf")))
+    if server_path == path:
+        raise nginx.need("server_path", "a path").wrong("another file than control.rate_limit.path")
+    return NginxConfig(
+        server_path=server_path,
+        argv=argv,
+        reload_argv=nginx.read("reload_argv", _program_argv, (*argv, "-s", "reload")),
+        pid_path=folder / nginx.read("pid_path", _path, "/run/nginx.pid"),
+    )
+
+
+def _limit_commands(section: "_Section") -> LimitCommands:
+    return LimitCommands(
+        set_argv=_template(section.need("set", "the command that puts a limit in force"), "{endpoint}", "{limit_rps}"),
+        clear_argv=_template(section.need("clear", "the command that lifts a limit"), "{endpoint}"),
+    )
+
+
+def _template(value: "_Value", *places: str) -> tuple[str, ...]:
+    argv = _program_argv(value)
+    if any("{" in argv[0] or not any(place in word for word in argv[1:]) for place in places):
+        raise value.wrong(f"a program and, among its words, {' and '.join(places)}")
+    return argv
+
+
+def _program_argv(value: "_Value") -> tuple[str, ...]:
+    argv = _argv(value)
+    if not argv:
+        raise value.wrong("a program and its words")
+    return argv
+
+
+def _limits(section: "_Section") -> LimitsConfig:
+    return LimitsConfig(
+        strong_per_hour=section.read("strong_per_hour", lambda value: value.whole(0, 100_000), 20),
+        cooldown_s=section.read("cooldown_s", lambda value: value.number(0, 86_400), 5.0),
+        never_touch=section.read(
+            "never_touch", lambda value: tuple(_protected_name(item) for item in value.items(1000)), NEVER_TOUCH
+        ),
+        quiet_hours=section.read("quiet_hours", lambda value: tuple(_quiet_hours(one) for one in value.items(24)), ()),
+    )
+
+
+def _protected_name(value: "_Value") -> str:
+    return value.matching(_is_process_name, "a process name: letters, digits, spaces and . _ @ + -")
+
+
+def _quiet_hours(value: "_Value") -> QuietHours:
+    match = _QUIET_HOURS_PATTERN.fullmatch(value.text())
+    if match is None:
+        raise value.wrong('local times of day such as "22:00-06:00"')
+    begins, ends = (int(match[first]) * 60 + int(match[first + 1]) for first in (1, 3))
+    if begins == ends:
+        raise value.wrong("hours that end at another time than they begin")
+    return QuietHours(begins, ends)
 
 
 def _modes(value: "_Value") -> tuple[Mode, ...]:
@@ -295,13 +492,73 @@ def _programs(value: "_Value") -> tuple[WatchedProgram, ...]:
 
 
 def _program(section: "_Section", name: str) -> WatchedProgram:
-    return WatchedProgram(
+    program = WatchedProgram(
         name=name,
         start_argv=section.read("start_cmd", _argv, ()),
         stop_argv=section.read("stop_cmd", _argv, ()),
         restart_argv=section.read("restart_cmd", _argv, ()),
         allow_restart=section.read("allow_restart", _flag, default=False),
+        service=section.read("service", _service, ""),
+        verify=section.read("verify", _checks, None),
+        verify_timeout_s=section.read(
+            "verify_timeout_s", lambda value: value.number(0.1, 600), DEFAULT_VERIFY_TIMEOUT_S
+        ),
+        on_failure=section.read("on_failure", _on_failure, OnFailure.NONE),
+        rollback_argv=section.read("rollback", _argv, ()),
     )
+    _refuse_contradictions(section, program)
+    return program
+
+
+def _refuse_contradictions(section: "_Section", program: WatchedProgram) -> None:
+    if program.service and (program.start_argv or program.stop_argv or program.restart_argv):
+        raise section.need("service", "a service").wrong("either service, or start_cmd, stop_cmd and restart_cmd")
+    if program.on_failure is OnFailure.ROLLBACK and not program.rollback_argv:
+        raise section.need("on_failure", "what to do").wrong("rollback only together with a rollback command")
+    longest_s = max((check.up_s for check in program.verify or () if isinstance(check, UpFor)), default=0.0)
+    if longest_s >= program.verify_timeout_s:
+        raise section.need("verify", "checks").wrong(
+            f"up_s below verify_timeout_s ({program.verify_timeout_s:g}), within which every check must hold"
+        )
+
+
+def _service(value: "_Value") -> str:
+    return value.matching(
+        lambda text: text == text.strip() and (not text or _SERVICE_PATTERN.fullmatch(text) is not None),
+        "the name of a systemd unit, Windows service or launchd daemon: letters, digits, spaces and . _ @ : $ -",
+    )
+
+
+def _on_failure(value: "_Value") -> OnFailure:
+    return OnFailure(value.one_of(tuple(OnFailure)))
+
+
+def _checks(value: "_Value") -> tuple[Check, ...]:
+    return tuple(_check(item) for item in value.items(MAX_CHECKS))
+
+
+def _check(value: "_Value") -> Check:
+    section = value.section("up_s", "tcp_port", "http", "status", "argv")
+    status = section.read("status", lambda each: each.whole(100, 599), None)
+    read: tuple[Check | None, ...] = (
+        section.read("up_s", lambda each: UpFor(each.number(0, 600)), None),
+        section.read("tcp_port", lambda each: TcpPort(each.whole(1, 65_535)), None),
+        section.read("http", lambda each: HttpStatus(_http_url(each), status or DEFAULT_HTTP_STATUS), None),
+        section.read("argv", lambda each: RunsWell(_program_argv(each)), None),
+    )
+    found = [check for check in read if check is not None]
+    if len(found) != 1:
+        raise value.wrong("one of up_s, tcp_port, http (with status) and argv in each entry")
+    if status is not None and not isinstance(found[0], HttpStatus):
+        raise section.need("status", "a status").wrong("status only beside http")
+    return found[0]
+
+
+def _http_url(value: "_Value") -> HttpUrl:
+    url = HttpUrl.parse(value.text())
+    if url is None:
+        raise value.wrong("http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
+    return url
 
 
 def _argv(value: "_Value") -> tuple[str, ...]:
@@ -490,7 +747,7 @@ class _Section:
             )
         return self._values[key]
 
-    def read(self, key: str, parse: Callable[[_Value], T], default: T) -> T:
+    def read(self, key: str, parse: Callable[[_Value], T], default: U) -> T | U:
         """The parsed value of a key that may be left out."""
         return parse(self._values[key]) if key in self._values else default
 

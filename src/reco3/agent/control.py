@@ -5,34 +5,43 @@ It refuses to begin anything that the journal does not hold, and to begin anythi
 
 import logging
 import math
+import os
 import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from reco3.agent import commands, security
+from reco3.agent import commands, failpoints, lifecycle, probing, security
+from reco3.agent.budget import HOUR
+from reco3.agent.clocks import as_text, read_clock
 from reco3.agent.config import AgentConfig
 from reco3.agent.contacts import Contact, delay_after_s
-from reco3.agent.http_client import Backoff, ContactError, HttpClient, RefusedError
-from reco3.agent.journal import Delivery, Ending, Entry, Journal, JournalError, Received, State
+from reco3.agent.http_client import Backoff, ContactError, HttpClient, Pulled, RefusedError
+from reco3.agent.jobs import Job, failed
+from reco3.agent.journal import Beginning, Ending, Journal, JournalError, Received
+from reco3.agent.lifecycle import UNSTARTED, Act, Case, Entry, Event, Outcome, Probe, Refuse, Report, Verdict, Wait
 from reco3.agent.log_file import log_event, log_traceback
 from reco3.agent.modes import Modes
+from reco3.agent.reporting import Reports
 from reco3.agent.security import Allowed, NotifyOps, Order, Refused
-from reco3.protocol.commands import Mode, Strength
+from reco3.protocol.commands import Mode, Severity, Strength
 from reco3.protocol.limits import PULL_PERIOD_S
-from reco3.protocol.messages import CommandReport
+from reco3.protocol.messages import LogEntry
 
 HOLD_S = 25
 QUICK_ANSWER_S = 1.0
 QUICK_ANSWERS_UNTIL_POLLING = 3
 HOLD_AGAIN_AFTER_S = 60.0
-RUNNING_REPORT_TIMEOUT_S = 2.0
+SHORTEST_HOLD_S = 2.0
+LOOK_AT_WAITING_S = 2.0
+NOTE_CLOCK_EVERY_S = 300.0
 UNEXPECTED_DELAY_S = 5.0
-MAX_UNRECORDED = 100
+SKEW_TOLERANCE = timedelta(seconds=5)
+BREAKER_CODE = "BREAKER_TRIPPED"
 HTTP_BAD_REQUEST = 400
-_TEMPORARY = (401, 408, 425, 429)
 
 
 class PullRhythm:
@@ -74,38 +83,57 @@ class PullRhythm:
         return self._period_s * (0.95 + self._random() * 0.05)
 
 
+@dataclass(frozen=True, slots=True)
+class ControlParts:
+    """What the thread works with.
+
+    `report_incident` hands a log line to whoever sends them; `when_acted` is called after a strong command has acted.
+    """
+
+    client: HttpClient
+    contact: Contact
+    modes: Modes
+    journal: Journal
+    report_incident: Callable[[LogEntry], None]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    when_acted: Callable[[], None] = lambda: None
+
+
 class Control:
     """Takes commands and answers for them."""
 
-    def __init__(
-        self, config: AgentConfig, *, client: HttpClient, contact: Contact, modes: Modes, journal: Journal
-    ) -> None:
+    def __init__(self, config: AgentConfig, parts: ControlParts) -> None:
         self._config = config
-        self._client = client
-        self._contact = contact
-        self._modes = modes
-        self._journal = journal
+        self._parts = parts
+        self._journal = parts.journal
         self._stop = threading.Event()
         self._programs = {program.name: program for program in config.watch.processes}
         self._rhythm = PullRhythm(config.intervals.pull_s, random=random.random)
         self._pull_backoff = Backoff(min(config.intervals.pull_s, PULL_PERIOD_S), random=random.random)
-        self._report_backoff = Backoff(PULL_PERIOD_S, random=random.random)
-        self._reports_due_at: float | None = time.monotonic()
+        self._reports = Reports(
+            parts.client, contact=parts.contact, journal=parts.journal, when_unwritable=self._note_unwritable
+        )
+        self._epoch: str | None = None
         self._has_open = True
+        self._has_pulled = False
         self._is_unwritable = False
-        self._unrecorded: dict[str, CommandReport] = {}
+        self._unstarted: list[Entry] = []
+        self._note_clock_at = 0.0
 
     def stop(self) -> None:
         """Make the thread end: nothing new is begun, what is over is reported."""
         self._stop.set()
-        self._client.interrupt()
+        self._parts.client.interrupt()
 
     def run(self) -> None:
-        """Do one turn after another until stopped, then report what is owed for the last time."""
+        """Do one turn after another until stopped, then end what waits and report what is owed for the last time."""
         while not self._stop.is_set():
+            if self._has_open:
+                self._guarded(self._recover_all)
             self._guarded(self._turn)
-        self._guarded(self._send_owed)
-        self._client.close()
+        self._guarded(self._end_waiting)
+        self._guarded(self._reports.send_owed)
+        self._parts.client.close()
 
     def _guarded(self, turn: Callable[[], None]) -> None:
         try:
@@ -116,55 +144,64 @@ class Control:
             self._stop.wait(UNEXPECTED_DELAY_S)
 
     def _turn(self) -> None:
-        if self._has_open:
-            self._end_open()
-        if self._reports_due_at is not None and time.monotonic() >= self._reports_due_at:
-            self._send_owed()
+        self._note_clock()
+        if self._reports.due_in_s <= 0:
+            self._reports.send_owed()
         began_at, wait_s = time.monotonic(), self._wait_s()
         try:
-            raw_orders = self._contact.ask("pull", lambda: self._client.pull(wait_s=wait_s))
+            pulled = self._parts.contact.ask(
+                "pull", lambda: self._parts.client.pull(wait_s=wait_s, journal=self._epoch)
+            )
         except ContactError as error:
+            self._look_at_waiting()
             if not self._stop.is_set():
-                self._stop.wait(self._pause_after_failure_s(error, was_held=wait_s > 0))
+                self._pause(self._pause_after_failure_s(error, was_held=wait_s > 0))
             return
         took_s = time.monotonic() - began_at
         self._pull_backoff.reset()
-        has_news = self._take_all([order for raw in raw_orders if (order := _read(raw))])
-        self._stop.wait(self._rhythm.pause_s(time.monotonic(), was_held=wait_s > 0, took_s=took_s, has_news=has_news))
+        self._has_pulled = True
+        has_news = self._take_all(pulled)
+        self._look_at_waiting()
+        self._pause(self._pause_s(wait_s=wait_s, took_s=took_s, has_news=has_news))
 
-    def _end_open(self) -> None:
-        """Answer for commands that a crash left open: none of them is begun, or begun again."""
+    def _note_clock(self) -> None:
+        """Let the journal know the time now and then, so that a clock set back while the agent is down is noticed."""
+        if time.monotonic() < self._note_clock_at:
+            return
+        self._note_clock_at = time.monotonic() + NOTE_CLOCK_EVERY_S
         try:
-            entries = self._journal.end_interrupted(self._ending_of)
+            self._journal.note_clock()
         except JournalError as error:
             self._note_unwritable(error)
-            return
-        self._has_open = False
-        if self._is_unwritable:
-            self._is_unwritable = False
-            log_event("journal_writable")
-        for entry in entries:
-            log_event("command_interrupted", logging.WARNING, command_id=entry.command_id, state=entry.state)
-        self._owe_reports()
-
-    def _ending_of(self, entry: Entry) -> Ending:
-        known = self._unrecorded.get(entry.command_id)
-        if known is None:
-            return _interrupted(entry)
-        return Ending(is_success=known.status == "completed", result=known.result)
-
-    def _note_unwritable(self, error: JournalError) -> None:
-        self._has_open = True
-        if not self._is_unwritable:
-            self._is_unwritable = True
-            log_event("journal_unwritable", logging.ERROR, error=error)
 
     def _wait_s(self) -> int:
+        """How long the server may hold the question; not at all when something else is to be done very soon."""
         if not self._rhythm.may_hold(time.monotonic()):
             return 0
-        if self._reports_due_at is None:
-            return HOLD_S
-        return max(2, min(HOLD_S, math.ceil(self._reports_due_at - time.monotonic())))
+        soonest_s = self._next_look_s()
+        if soonest_s < SHORTEST_HOLD_S:
+            return 0
+        return max(2, min(HOLD_S, math.ceil(min(self._reports.due_in_s, HOLD_S)), math.floor(min(soonest_s, HOLD_S))))
+
+    def _pause_s(self, *, wait_s: int, took_s: float, has_news: bool) -> float:
+        now = time.monotonic()
+        if wait_s == 0 and self._rhythm.may_hold(now):
+            return 0.0 if self._next_look_s() >= SHORTEST_HOLD_S else self._next_look_s()
+        return self._rhythm.pause_s(now, was_held=wait_s > 0, took_s=took_s, has_news=has_news)
+
+    def _pause(self, pause_s: float) -> None:
+        self._stop.wait(min(pause_s, self._next_look_s()))
+
+    def _next_look_s(self) -> float:
+        """In how many seconds a waiting command may act, expires, or may have been vetoed by somebody at the PC."""
+        now = self._parts.now()
+        looks_s = [math.inf]
+        for entry in self._unstarted:  # None of them is due when it is put there.
+            moments = (entry.acts_at, entry.expires_at)
+            looks_s += [max(0.0, (at - now).total_seconds()) for at in moments if at is not None]
+            if entry.acts_at is not None:
+                looks_s.append(LOOK_AT_WAITING_S)
+        return min(looks_s)
 
     def _pause_after_failure_s(self, error: ContactError, *, was_held: bool) -> float:
         if was_held and isinstance(error, RefusedError) and error.status == HTTP_BAD_REQUEST:
@@ -172,19 +209,95 @@ class Control:
             return 0.0
         return delay_after_s(error, self._pull_backoff)
 
-    def _take_all(self, orders: list[Order]) -> bool:
+    def _recover_all(self) -> None:
+        """Answer for commands that a crash left open: one that was begun is never begun again."""
+        try:
+            self._epoch = self._journal.epoch()
+            self._reports.speak_for(self._epoch)
+            self._journal.forget_old_results()
+            for entry in self._journal.open_entries():
+                self._recover(entry)
+        except JournalError as error:
+            self._note_unwritable(error)
+            return
+        self._has_open = False
+        if self._is_unwritable:
+            self._is_unwritable = False
+            log_event("journal_writable")
+
+    def _recover(self, entry: Entry) -> None:
+        """Raises: JournalError."""
+        log_event("command_left_open", logging.WARNING, command_id=entry.command_id, state=entry.state)
+        told = self._reports.unrecorded_ending(entry.command_id)
+        if told is not None:
+            self._journal.finish(entry.command_id, told)
+            self._reports.owe()
+        else:
+            self._look(Event.RECOVERED, entry)
+
+    def _note_unwritable(self, error: JournalError) -> None:
+        self._has_open = True
+        if not self._is_unwritable:
+            self._is_unwritable = True
+            log_event("journal_unwritable", logging.ERROR, error=error)
+
+    def _look_at_waiting(self) -> None:
+        """Let those begin whose countdown is over, and end those that expired or were vetoed meanwhile."""
+        try:
+            for entry in self._journal.open_entries():
+                is_held_back = entry.veto is None and not self._has_pulled
+                if lifecycle.is_due(entry, self._parts.now()) and not (is_held_back or self._stop.is_set()):
+                    self._look(Event.DUE, entry)
+            # What is still due could not be dealt with: it must not keep us from waiting in between.
+            now = self._parts.now()
+            waiting = [entry for entry in self._journal.open_entries() if entry.state in UNSTARTED]
+            self._unstarted = [entry for entry in waiting if not lifecycle.is_due(entry, now)]
+        except JournalError as error:
+            self._unstarted = []
+            self._note_unwritable(error)
+
+    def _end_waiting(self) -> None:
+        """An agent that is told to stop leaves nothing behind that would begin when it is started again."""
+        try:
+            for entry in self._journal.open_entries():
+                if entry.state in UNSTARTED:
+                    self._refuse(entry, Refuse(lifecycle.not_begun()))
+        except JournalError as error:
+            self._note_unwritable(error)
+
+    def _take_all(self, pulled: Pulled) -> bool:
         """Record all, then deal with each; returns whether any of them was new."""
+        orders = [order for raw in pulled.commands if (order := _read(raw))]
         try:
             if orders:
-                self._journal.receive([_received(order) for order in orders])
+                self._journal.receive([self._received(order, pulled.server_time) for order in orders])
+                failpoints.hit("after_receive")
+            for command_id in pulled.cancels:
+                self._cancel(command_id)
         except JournalError as error:
             self._note_unwritable(error)
             return True in [self._take_unrecorded(order) for order in orders]
         return True in [self._take(order) for order in orders]
 
+    def _received(self, order: Order, server_time: datetime | None) -> Received:
+        terms = security.read_terms(order)
+        expires_at = None if isinstance(terms, Refused) else terms.expires_at
+        if expires_at is not None and server_time is not None:
+            # A PC whose clock is slow would begin too late; a clock that is fast only ever refuses too early.
+            lag = server_time - self._parts.now()
+            expires_at -= lag if lag > SKEW_TOLERANCE else timedelta()
+        payload = order.payload_json if isinstance(order.payload_json, str) else ""
+        return Received(order.id, str(order.type)[:64], payload[:8192], order, expires_at)
+
+    def _cancel(self, command_id: object) -> None:
+        """Raises: JournalError."""
+        entry = self._journal.find(command_id) if isinstance(command_id, str) else None
+        if entry is not None and entry.state in UNSTARTED:
+            self._look(Event.CANCELLED, entry)
+
     def _take(self, order: Order) -> bool:
-        if order.id in self._unrecorded:
-            return self._take_unrecorded(order)
+        if self._reports.answer_unrecorded_again(order.id):
+            return False
         try:
             return self._take_recorded(order)
         except JournalError as error:
@@ -194,68 +307,169 @@ class Control:
     def _take_recorded(self, order: Order) -> bool:
         """Raises: JournalError, when nothing has been begun."""
         entry = self._journal.find(order.id)
-        if entry is None or entry.state is not State.RECEIVED:
-            self._answer_again(order.id, entry)
+        if entry is None:
             return False
-        if self._stop.is_set():
-            self._finish(order, _not_begun())
-            return True
-        self._modes.refresh()
-        decision = security.decide(order, self._policy())
-        if isinstance(decision, Refused):
-            self._refuse(order, decision)
-        else:
-            self._act(order, decision)
-        return True
+        if entry.state in UNSTARTED and self._stop.is_set():
+            return False
+        is_new = entry.state in UNSTARTED and entry.acts_at is None
+        if not is_new:
+            log_event("command_redelivered", command_id=order.id, state=entry.state)
+        self._look(Event.DELIVERED, entry if entry.order else replace(entry, order=order))
+        return is_new
+
+    def _look(self, event: Event, entry: Entry) -> None:
+        """Do what the machine says about one command. Raises: JournalError, when nothing has been begun."""
+        step = lifecycle.next_step(event, self._case(entry))
+        match step:
+            case Refuse():
+                self._refuse(entry, step)
+            case Act():
+                self._act(entry, step.allowed)
+            case Wait():
+                self._wait(event, entry, step)
+            case Report(is_running=False):
+                self._reports.answer_again(entry)
+            case Report():
+                self._has_open = True  # A crash left it open, and the next turn answers for it.
+            case Probe():
+                self._probe(entry)
+
+    def _case(self, entry: Entry) -> Case:
+        self._parts.modes.refresh()
+        clock = read_clock(self._parts.now(), self._journal.highest_clock())
+        past = max(HOUR, timedelta(seconds=self._config.control.limits.cooldown_s))
+        return Case(entry, self._policy(), clock, self._journal.begun_since(clock.latest - past))
 
     def _policy(self) -> security.Policy:
-        config = self._config
-        return security.Policy(config.agent_id, self._modes.current, config.control, self._programs, str(config.path))
+        config, mode = self._config, self._parts.modes.current
+        return security.Policy(config.agent_id, mode, config.control, self._programs, str(config.path))
 
-    def _refuse(self, order: Order, refusal: Refused) -> None:
+    def _refuse(self, entry: Entry, step: Refuse) -> None:
+        code, reason = step.refusal.code, step.refusal.reason
+        if not self._journal.refuse(entry.command_id, failed(code, reason)):
+            return
         log_event(
-            "command_refused",
-            logging.WARNING,
-            command_id=order.id,
-            type=order.type,
-            code=refusal.code,
-            reason=refusal.reason,
+            "command_refused", logging.WARNING, command_id=entry.command_id, type=entry.type, code=code, reason=reason
         )
-        self._finish(order, commands.failed(refusal.code, refusal.reason))
+        failpoints.hit("after_refuse")
+        if step.is_breaker and self._journal.is_breaker_news(code):
+            self._report_breaker(entry, step.refusal)
+        self._report_now()
 
-    def _act(self, order: Order, allowed: Allowed) -> None:
-        self._journal.start(order.id)
-        log_event("command_started", command_id=order.id, type=order.type)
+    def _report_breaker(self, entry: Entry, refusal: Refused) -> None:
+        log_event("breaker_tripped", logging.CRITICAL, breaker=refusal.code, command_id=entry.command_id)
+        self._parts.report_incident(
+            LogEntry(
+                msg=f"{refusal.code}: {entry.type} was refused by this PC: {refusal.reason}",
+                ts=as_text(self._parts.now()),
+                level=Severity.CRITICAL,
+                code=BREAKER_CODE,
+                meta={"breaker": refusal.code, "command_id": entry.command_id, "type": entry.type},
+            )
+        )
+
+    def _wait(self, event: Event, entry: Entry, step: Wait) -> None:
+        if step.is_new:
+            failpoints.hit("before_accept")
+            if not self._journal.accept(entry.command_id, step.until):
+                return
+            log_event("command_waits", command_id=entry.command_id, type=entry.type, acts_at=as_text(step.until))
+            failpoints.hit("after_accept")
+        if step.is_new or event is Event.DELIVERED:
+            self._reports.tell_accepted(entry.command_id, step.until)
+
+    def _act(self, entry: Entry, allowed: Allowed) -> None:
+        # A safe command has no beginning of its own: its effect is committed with its end, or harmless to repeat.
+        is_safe = allowed.strength is Strength.SAFE
+        before = None if is_safe else probing.capture(allowed.action, self._config.control)
+        if before is not None and not self._start(entry, allowed, before):
+            return
+        log_event("command_started", command_id=entry.command_id, type=entry.type)
         if allowed.strength is Strength.STRONG:
-            self._report_running(order.id)
+            self._reports.tell_running(entry.command_id)
         try:
-            ending = commands.carry_out(allowed.action, self._job(order))
+            ending = commands.carry_out(allowed.action, self._job(entry.command_id, before))
         except JournalError as error:
             ending = _unrecordable(error)
-        _log_ending(order, ending)
-        self._finish(order, ending)
+        failpoints.hit("after_act")
+        if allowed.strength is Strength.STRONG:
+            # The next approval is for the processes as they are now, so the server should hear of them now.
+            self._parts.when_acted()
+        _log_ending(entry, ending)
+        self._finish(entry.command_id, ending)
 
-    def _job(self, order: Order) -> commands.Job:
-        now_utc = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return commands.Job(order.id, now_utc, self._config.control, self._journal)
+    def _start(self, entry: Entry, allowed: Allowed, before: dict[str, Any]) -> bool:
+        """Record the beginning, unless the world is not as it was approved or somebody was faster."""
+        blocked = lifecycle.check_world(allowed, before, self._policy(), own_pid=os.getpid())
+        if blocked is not None:
+            self._refuse(entry, blocked)
+            return False
+        failpoints.hit("before_start")
+        target = security.target_of(allowed.action)
+        beginning = Beginning(entry.command_id, self._parts.now(), allowed.strength, target, before)
+        if not self._journal.start(beginning):
+            now = self._journal.find(entry.command_id)
+            if now is not None and now.veto is not None:
+                self._look(Event.DUE, now)
+            return False
+        failpoints.hit("after_start")
+        return True
 
-    def _finish(self, order: Order, ending: Ending) -> None:
+    def _job(self, command_id: str, before: dict[str, Any] | None = None) -> Job:
+        return Job(command_id, as_text(self._parts.now()), self._config.control, self._journal, before=before)
+
+    def _finish(self, command_id: str, ending: Ending) -> None:
+        failpoints.hit("before_finish")
         try:
-            self._journal.finish(order.id, ending)
+            self._journal.finish(command_id, ending)
         except JournalError as error:
             self._note_unwritable(error)
-            self._report_unrecorded(order.id, ending if ending.new_mode is None else _unrecordable(error))
+            self._reports.tell_unrecorded(command_id, ending if ending.new_mode is None else _unrecordable(error))
             return
+        failpoints.hit("after_finish")
         if ending.new_mode is not None:
-            self._modes.adopt(ending.new_mode.mode)
-        self._owe_reports()
-        self._send_owed()
+            self._parts.modes.adopt(ending.new_mode.mode)
+        self._report_now()
+
+    def _report_now(self) -> None:
+        self._reports.owe()
+        self._reports.send_owed()
+
+    def _probe(self, entry: Entry) -> None:
+        """Say what the world shows of a command that an earlier run began and did not see the end of."""
+        verdict = self._verdict(entry)
+        log_event(
+            "command_probed",
+            logging.WARNING,
+            command_id=entry.command_id,
+            outcome=verdict.outcome,
+            reason=verdict.reason,
+        )
+        failpoints.hit("after_probe")
+        self._journal.finish(entry.command_id, _ending_of(verdict))
+        failpoints.hit("after_probe_recorded")
+        self._reports.owe()
+
+    def _verdict(self, entry: Entry) -> Verdict:
+        action = security.read_action(entry.order, self._policy()) if entry.order else None
+        if action is None:
+            return Verdict(
+                Outcome.UNKNOWN,
+                "the agent stopped while it carried this out; it is unknown whether it took effect, and it will not be "
+                "run again: look at the PC, then request it anew if it is still wanted",
+                {"before": entry.before},
+            )
+        return probing.probe(
+            action,
+            entry.before,
+            control=self._config.control,
+            journal=self._journal,
+            command_id=entry.command_id,
+        )
 
     def _take_unrecorded(self, order: Order) -> bool:
         """Without the journal only a notice is safe: should it come again, it is only written once more."""
-        known = self._unrecorded.get(order.id)
-        if known is not None:
-            self._send_unrecorded(known)
+        if self._reports.answer_unrecorded_again(order.id) or self._is_held(order.id):
             return False
         policy = self._policy()
         if policy.mode is Mode.SAFE:
@@ -263,86 +477,26 @@ class Control:
             policy = replace(policy, mode=Mode.NORMAL)
         decision = security.decide(order, policy)
         if isinstance(decision, Refused):
-            ending = commands.failed(decision.code, decision.reason)
+            ending = failed(decision.code, decision.reason)
         elif isinstance(decision.action, NotifyOps):
-            ending = commands.carry_out(decision.action, self._job(order))
+            ending = commands.carry_out(decision.action, self._job(order.id))
         else:
-            ending = commands.failed(
+            ending = failed(
                 "journal_unwritable",
                 f"the agent's journal in {self._config.state_dir} cannot be written, and nothing that cannot be "
                 "recorded is begun; see the agent's log, make room or mend the file",
             )
-        _log_ending(order, ending)
-        self._report_unrecorded(order.id, ending)
+        _log_ending(Entry(order.id, str(order.type), lifecycle.State.RECEIVED), ending)
+        self._reports.tell_unrecorded(order.id, ending)
         return True
 
-    def _report_unrecorded(self, command_id: str, ending: Ending) -> None:
-        report = CommandReport(command_id, "completed" if ending.is_success else "failed", ending.result)
-        if len(self._unrecorded) >= MAX_UNRECORDED:
-            self._unrecorded.pop(next(iter(self._unrecorded)))
-        self._unrecorded[command_id] = report
-        self._send_unrecorded(report)
-
-    def _send_unrecorded(self, report: CommandReport) -> None:
+    def _is_held(self, command_id: str) -> bool:
+        """Whether the journal knows more of a command than that it came: then only the journal may say how it ends."""
         try:
-            self._contact.ask("report", lambda: self._client.report(report))
-        except ContactError as error:
-            log_event("report_lost", logging.WARNING, command_id=report.command_id, error=error)
-
-    def _answer_again(self, command_id: str, entry: Entry | None) -> None:
-        """A command that comes again is a question: what became of it?"""
-        log_event("command_redelivered", command_id=command_id, state=entry.state if entry else "unknown")
-        if entry is None or entry.result is None:
-            self._has_open = True  # A crash left it open, and the next turn answers for it.
-            return
-        try:
-            self._journal.set_delivery(command_id, Delivery.OWED)
-        except JournalError as error:
-            self._note_unwritable(error)
-            self._send_unrecorded(_report(entry))
-            return
-        self._owe_reports()
-        self._send_owed()
-
-    def _report_running(self, command_id: str) -> None:
-        """A courtesy: the command runs whether or not this arrives, and servers of the first protocol refuse it."""
-        try:
-            self._client.report(CommandReport(command_id, "running"), timeout_s=RUNNING_REPORT_TIMEOUT_S)
-        except ContactError as error:
-            log_event("running_not_reported", logging.DEBUG, command_id=command_id, error=error)
-
-    def _owe_reports(self) -> None:
-        self._report_backoff.reset()
-        self._reports_due_at = time.monotonic()
-
-    def _send_owed(self) -> None:
-        try:
-            for entry in self._journal.owed_reports():
-                self._send_report(entry)
-        except ContactError as error:
-            self._reports_due_at = time.monotonic() + delay_after_s(error, self._report_backoff)
-        except JournalError as error:
-            self._note_unwritable(error)
-            self._reports_due_at = time.monotonic() + self._report_backoff.next_delay_s()
-        else:
-            self._reports_due_at = None
-
-    def _send_report(self, entry: Entry) -> None:
-        report = _report(entry)
-        delivery = Delivery.ACKNOWLEDGED
-        try:
-            self._contact.ask("report", lambda: self._client.report(report))
-        except RefusedError as error:
-            if error.status in _TEMPORARY or not 400 <= error.status < 500:  # noqa: PLR2004 - HTTP's client errors
-                raise
-            # The server knows no such command, or will never take this report: asking again changes nothing.
-            log_event("report_parked", logging.WARNING, command_id=entry.command_id, error=error)
-            delivery = Delivery.PARKED
-        self._journal.set_delivery(entry.command_id, delivery)
-
-
-def _report(entry: Entry) -> CommandReport:
-    return CommandReport(entry.command_id, "completed" if entry.state is State.DONE else "failed", entry.result or {})
+            entry = self._journal.find(command_id)
+        except JournalError:
+            return False
+        return entry is not None and entry.state is not lifecycle.State.RECEIVED
 
 
 def _read(raw: object) -> Order | None:
@@ -352,34 +506,22 @@ def _read(raw: object) -> Order | None:
     return order
 
 
-def _received(order: Order) -> Received:
-    payload = order.payload_json if isinstance(order.payload_json, str) else ""
-    return Received(order.id, str(order.type)[:64], payload[:8192])
+def _ending_of(verdict: Verdict) -> Ending:
+    facts = {"evidence": verdict.evidence, "probed": True}
+    if verdict.outcome is Outcome.COMPLETED:
+        result = {"success": True, "output": verdict.reason, **facts}
+        return Ending(is_success=True, result=result, undone=verdict.undone)
+    ending = failed(verdict.code, verdict.reason, **facts)
+    return replace(ending, is_unknown=verdict.outcome is Outcome.UNKNOWN)
 
 
-def _log_ending(order: Order, ending: Ending) -> None:
+def _log_ending(entry: Entry, ending: Ending) -> None:
     if ending.is_success:
-        log_event("command_completed", command_id=order.id, type=order.type)
+        log_event("command_completed", command_id=entry.command_id, type=entry.type)
         return
     code, error = ending.result["code"], ending.result["error"]
-    log_event("command_failed", logging.WARNING, command_id=order.id, type=order.type, code=code, error=error)
-
-
-def _interrupted(entry: Entry) -> Ending:
-    if entry.state is State.RECEIVED:
-        return _not_begun()
-    return commands.failed(
-        "interrupted",
-        "the agent stopped while it carried this out; it is unknown whether it took effect, and it will not be run "
-        "again: look at the PC, then request it anew if it is still wanted",
-    )
-
-
-def _not_begun() -> Ending:
-    return commands.failed(
-        "not_begun", "the agent stopped before it began; nothing was done: request it anew if it is still wanted"
-    )
+    log_event("command_failed", logging.WARNING, command_id=entry.command_id, type=entry.type, code=code, error=error)
 
 
 def _unrecordable(error: JournalError) -> Ending:
-    return commands.failed("journal_unwritable", f"nothing was changed: the agent's journal cannot be written: {error}")
+    return failed("journal_unwritable", f"nothing was changed: the agent's journal cannot be written: {error}")

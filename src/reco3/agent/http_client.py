@@ -17,6 +17,8 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -119,6 +121,15 @@ class Backoff:
         self._failures = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The answer to a pull, exactly as it came, and what the server's clock showed, to the second."""
+
+    commands: tuple[Any, ...]
+    cancels: tuple[Any, ...] = ()
+    server_time: datetime | None = None
+
+
 class HttpClient:
     """One kept-alive connection to the server; used from one thread, except `interrupt`."""
 
@@ -132,6 +143,7 @@ class HttpClient:
         }
         self._connection: http.client.HTTPConnection | None = None
         self._is_interrupted = False
+        self._answer_date: str | None = None
 
     def heartbeat(self, heartbeat: Heartbeat) -> None:
         """Send one sample. Raises: ContactError, as every method here."""
@@ -142,19 +154,23 @@ class HttpClient:
         answer = self._request("POST", "/agent/logs", body=_wire(batch))
         return _acknowledged_seq(answer, first_seq=first_seq, count_sent=len(batch.logs))
 
-    def pull(self, *, wait_s: int) -> tuple[Any, ...]:
-        """Ask for commands, exactly as they came; with `wait_s` the server may hold the question open that long."""
-        path = f"/agent/pull?wait={wait_s}" if wait_s else "/agent/pull"
+    def pull(self, *, wait_s: int, journal: str | None = None) -> Pulled:
+        """Ask for commands; with `wait_s` the server may hold the question open that long.
+
+        `journal` names the journal that remembers them, so that the server may ask again without harm.
+        """
+        terms = ([f"wait={wait_s}"] if wait_s else []) + ([f"journal={journal}"] if journal else [])
+        path = "/agent/pull" + ("?" + "&".join(terms) if terms else "")
         timeout_s = wait_s + PULL_GRACE_S if wait_s else ANSWER_TIMEOUT_S
         answer = self._request("GET", path, timeout_s=timeout_s, is_held=wait_s > 0)
-        commands = answer.get("commands")
-        if not isinstance(commands, list):
-            raise BadAnswerError("expected a list `commands` in the answer to a pull")
-        return tuple(commands)
+        commands, cancels = answer.get("commands"), answer.get("cancels", [])
+        if not isinstance(commands, list) or not isinstance(cancels, list):
+            raise BadAnswerError("expected a list `commands` in the answer to a pull, and `cancels` to be another")
+        return Pulled(tuple(commands), tuple(cancels), _parse_date(self._answer_date))
 
-    def report(self, report: CommandReport, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        """Tell what became of a command."""
-        self._request("POST", "/agent/report", body=_wire(report), timeout_s=timeout_s)
+    def report(self, report: CommandReport, *, journal: str | None = None, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        """Tell what became of a command; `journal` names the journal that says so."""
+        self._request("POST", "/agent/report", body=_wire(report, journal=journal), timeout_s=timeout_s)
 
     def interrupt(self) -> None:
         """Break off what is going on, from another thread; from now on nothing is held and every call is short."""
@@ -207,6 +223,7 @@ class HttpClient:
             response = connection.getresponse()
             content = _read_body(response, connection, deadline)
             is_finished = not response.will_close
+            self._answer_date = response.headers.get("Date")
         except (OSError, http.client.HTTPException) as error:
             raise _as_contact_error(error) from error
         finally:
@@ -323,8 +340,16 @@ def _retry_after_s(text: str | None) -> float | None:
     return float(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None  # noqa: PLR2004 - no sane delay has ten digits
 
 
-def _wire(message: Heartbeat | LogBatch | CommandReport) -> bytes:
-    fields = asdict(message, dict_factory=_without_none)
+def _parse_date(text: str | None) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+    return None if moment is None or moment.tzinfo is None else moment
+
+
+def _wire(message: Heartbeat | LogBatch | CommandReport, **more: str | None) -> bytes:
+    fields = asdict(message, dict_factory=_without_none) | _without_none(list(more.items()))
     # A log line may hold half a surrogate pair, which UTF-8 cannot carry: a question mark goes instead.
     return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
 

@@ -9,31 +9,28 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from reco3.protocol.commands import Mode
+from reco3.agent.budget import HOUR, Begun
+from reco3.agent.clocks import as_text, parse_time
+from reco3.agent.lifecycle import Entry, State, Veto
+from reco3.agent.security import Order
+from reco3.protocol.commands import CommandType, Mode, Strength, needs_approval
 
 KEPT_RESULTS = 1_000
 LOCK_TIMEOUT_S = 2.0
-SCHEMA_VERSION = 1
+MAX_ORDER_CHARS = 64 * 1024
+_SYNCHRONOUS_FULL = 2
 
 T = TypeVar("T")
 
 
 class JournalError(Exception):
     """The journal cannot be read or written."""
-
-
-class State(StrEnum):
-    """How far a command has come."""
-
-    RECEIVED = "RECEIVED"
-    STARTED = "STARTED"
-    DONE = "DONE"
-    FAILED = "FAILED"
 
 
 class Delivery(StrEnum):
@@ -51,16 +48,19 @@ class Received:
     command_id: str
     type: str
     payload: str
+    order: Order | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One command; `result` is what its report says, None while it is not over."""
+class Beginning:
+    """A command that begins now: what the world looks like, and what its budget will count."""
 
     command_id: str
-    type: str
-    state: State
-    result: dict[str, Any] | None
+    at: datetime
+    strength: Strength
+    target: str
+    before: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +83,55 @@ class Undo:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a command ended, and what is committed together with that."""
+    """How a command ended, and what is committed together with that; `is_unknown` is neither success nor failure."""
 
     is_success: bool
     result: dict[str, Any]
     new_mode: ChosenMode | None = None
     undone: int | None = None
     is_undo_void: bool = False
+    is_unknown: bool = False
+
+    @property
+    def state(self) -> State:
+        """The state that the command is in from now on."""
+        if self.is_unknown:
+            return State.UNKNOWN
+        return State.DONE if self.is_success else State.FAILED
 
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS commands (
+# The n-th brings a file of version n - 1 to version n; what is in the field is never changed, only added to.
+_MIGRATIONS = (
+    """
+CREATE TABLE commands (
   seq INTEGER PRIMARY KEY, command_id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, payload TEXT NOT NULL,
   state TEXT NOT NULL, result_json TEXT, delivery TEXT NOT NULL DEFAULT 'OWED');
-CREATE INDEX IF NOT EXISTS commands_owed ON commands (seq) WHERE delivery = 'OWED';
-CREATE TABLE IF NOT EXISTS mode (id INTEGER PRIMARY KEY CHECK (id = 1), mode TEXT NOT NULL, set_by TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS undo (
+CREATE INDEX commands_owed ON commands (seq) WHERE delivery = 'OWED';
+CREATE TABLE mode (id INTEGER PRIMARY KEY CHECK (id = 1), mode TEXT NOT NULL, set_by TEXT NOT NULL);
+CREATE TABLE undo (
   id INTEGER PRIMARY KEY, command_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, before_json TEXT NOT NULL,
   undone_by TEXT);
-"""
+""",
+    """
+ALTER TABLE commands ADD COLUMN order_json TEXT;
+ALTER TABLE commands ADD COLUMN strength TEXT;
+ALTER TABLE commands ADD COLUMN target TEXT;
+ALTER TABLE commands ADD COLUMN expires_at TEXT;
+ALTER TABLE commands ADD COLUMN accepted_at TEXT;
+ALTER TABLE commands ADD COLUMN acts_at TEXT;
+ALTER TABLE commands ADD COLUMN vetoed_by TEXT;
+ALTER TABLE commands ADD COLUMN vetoed_at TEXT;
+ALTER TABLE commands ADD COLUMN started_at TEXT;
+ALTER TABLE commands ADD COLUMN before_json TEXT;
+ALTER TABLE commands ADD COLUMN ended_at TEXT;
+CREATE INDEX commands_open ON commands (seq) WHERE state IN ('RECEIVED', 'ACCEPTED', 'STARTED');
+CREATE INDEX commands_begun ON commands (started_at) WHERE started_at IS NOT NULL;
+CREATE TABLE about (id INTEGER PRIMARY KEY CHECK (id = 1), epoch TEXT NOT NULL, highest_clock TEXT NOT NULL);
+CREATE TABLE breakers (code TEXT PRIMARY KEY, told_at TEXT NOT NULL);
+INSERT INTO about VALUES (1, lower(hex(randomblob(16))), '');
+""",
+)
+SCHEMA_VERSION = len(_MIGRATIONS)
 
 _FORGET_OLD_RESULTS = """
 UPDATE commands SET payload = '{}',
@@ -112,17 +142,29 @@ WHERE delivery != 'OWED' AND payload != '{}' AND seq <= (SELECT max(seq) FROM co
 
 
 class Journal:
-    """The agent's SQLite file; safe to use from several threads, and beside `reco3 agent mode`.
+    """The agent's SQLite file; safe to use from several threads, and beside `reco3 agent mode` and `veto`.
 
     Opening is put off to the first use and tried again at each, so that a journal that comes back is used again.
     Every method raises JournalError when the file cannot be read or written.
+    Each commit also remembers the highest time that `clock` ever showed.
     """
 
-    def __init__(self, path: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._path = path
         self._lock_timeout_s = lock_timeout_s
+        self._clock = clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+
+    def epoch(self) -> str:
+        """Name this journal: a random id that was made with the file and is lost with it."""
+        return self._read(lambda db: str(db.execute("SELECT epoch FROM about").fetchone()[0]))
 
     def find(self, command_id: str) -> Entry | None:
         """What is known of a command."""
@@ -130,31 +172,92 @@ class Journal:
 
     def receive(self, orders: Sequence["Received"]) -> None:
         """Record that commands have come, before anything is done about them; known ones stay as they are."""
-        rows = [(order.command_id, order.type, order.payload) for order in orders]
+        rows = [_row(order) for order in orders]
         self._write(
             lambda db: db.executemany(
-                "INSERT OR IGNORE INTO commands (command_id, type, payload, state) VALUES (?, ?, ?, 'RECEIVED')", rows
+                "INSERT OR IGNORE INTO commands (command_id, type, payload, order_json, expires_at, state)"
+                " VALUES (?, ?, ?, ?, ?, 'RECEIVED')",
+                rows,
             )
         )
 
-    def start(self, command_id: str) -> None:
-        """Record that acting begins; from here on a command is never begun again."""
-        self._write(lambda db: db.execute("UPDATE commands SET state = 'STARTED' WHERE command_id = ?", (command_id,)))
+    def accept(self, command_id: str, acts_at: datetime) -> bool:
+        """Record that a command will act then, unless something stops it; False when it is not waiting any more."""
+        sql = (
+            "UPDATE commands SET state = 'ACCEPTED', accepted_at = ?, acts_at = ?"
+            " WHERE command_id = ? AND state IN ('RECEIVED', 'ACCEPTED') AND vetoed_by IS NULL"
+        )
+        now = as_text(self._clock())
+        return self._write(lambda db: db.execute(sql, (now, as_text(acts_at), command_id)).rowcount == 1)
+
+    def start(self, beginning: Beginning) -> bool:
+        """Record that acting begins; True for one caller alone, ever: from here on a command is never begun again."""
+        sql = (
+            "UPDATE commands SET state = 'STARTED', started_at = ?, strength = ?, target = ?, before_json = ?"
+            " WHERE command_id = ? AND state IN ('RECEIVED', 'ACCEPTED') AND vetoed_by IS NULL"
+        )
+        one = beginning
+        values = (as_text(one.at), one.strength, one.target, json.dumps(one.before), one.command_id)
+        return self._write(lambda db: db.execute(sql, values).rowcount == 1)
 
     def finish(self, command_id: str, ending: Ending) -> None:
-        """Record how a command ended, with its change of mode and its undoing, all or nothing."""
-        self._write(lambda db: _finish(db, command_id, ending))
+        """Record how a command ended, with its change of mode and its undoing, all or nothing; an end is final."""
+        now = as_text(self._clock())
+        self._write(lambda db: _finish(db, _END_ANY_OPEN, command_id, ending, now))
 
-    def end_interrupted(self, ending_of: Callable[[Entry], Ending]) -> list[Entry]:
-        """End what an earlier run of the agent left open, as `ending_of` says; returns what was found open.
+    def refuse(self, command_id: str, ending: Ending) -> bool:
+        """Record how a command ended that was never begun; False when it was begun or ended meanwhile."""
+        now = as_text(self._clock())
+        return self._write(lambda db: _finish(db, _END_UNSTARTED, command_id, ending, now))
 
-        The results of long ago are shortened at this occasion.
-        """
-        return self._write(lambda db: _end_open(db, ending_of))
+    def open_entries(self) -> list[Entry]:
+        """Commands that are not over, oldest first."""
+        sql = f"{_SELECT} WHERE state IN ('RECEIVED', 'ACCEPTED', 'STARTED') ORDER BY seq"
+        return self._read(lambda db: [entry for row in db.execute(sql) if (entry := _entry(row))])
+
+    def veto(self, command_id: str | None, *, by: str) -> list[str]:
+        """Stop one or all strong commands that have not begun; returns the ids of those that this stopped."""
+        now = as_text(self._clock())
+        return self._write(lambda db: _veto(db, command_id, by=by, now=now))
+
+    def begun_since(self, moment: datetime) -> list[Begun]:
+        """The strong commands that were begun or ended after `moment`."""
+        sql = (
+            "SELECT target, started_at, ended_at FROM commands WHERE started_at IS NOT NULL AND strength = 'strong'"
+            " AND (started_at > ? OR ended_at > ? OR ended_at IS NULL)"
+        )
+        rows = (as_text(moment),) * 2
+        return self._read(lambda db: [_begun(row) for row in db.execute(sql, rows)])
+
+    def highest_clock(self) -> datetime | None:
+        """The highest time that was ever recorded here."""
+        return self._read(lambda db: parse_time(db.execute("SELECT highest_clock FROM about").fetchone()[0]))
+
+    def note_clock(self) -> None:
+        """Record the time, when nothing else was recorded for long."""
+        self._write(lambda _: None)
+
+    def trust_clock(self) -> None:
+        """Forget the highest time: somebody at the PC says that the clock is right now."""
+        self._write(lambda db: db.execute("UPDATE about SET highest_clock = ''"))
+
+    def is_breaker_news(self, code: str) -> bool:
+        """Whether a breaker's trip is to be told now: once an hour each; True means that it was noted as told."""
+        now = self._clock()
+        sql = (
+            "INSERT INTO breakers VALUES (?, ?) ON CONFLICT (code) DO UPDATE SET told_at = excluded.told_at"
+            " WHERE told_at <= ? OR told_at > excluded.told_at"
+        )
+        values = (code, as_text(now), as_text(now - HOUR))
+        return self._write(lambda db: db.execute(sql, values).rowcount == 1)
+
+    def forget_old_results(self) -> None:
+        """Shorten the results of long ago; the commands' ids stay for ever."""
+        self._write(lambda db: db.execute(_FORGET_OLD_RESULTS, (KEPT_RESULTS,)))
 
     def owed_reports(self) -> list[Entry]:
         """Commands that are over and whose report the server has not acknowledged, oldest first."""
-        sql = f"{_SELECT} WHERE delivery = 'OWED' AND state IN ('DONE', 'FAILED') ORDER BY seq LIMIT 100"
+        sql = f"{_SELECT} WHERE delivery = 'OWED' AND state IN ('DONE', 'FAILED', 'UNKNOWN') ORDER BY seq LIMIT 100"
         return self._read(lambda db: [entry for row in db.execute(sql) if (entry := _entry(row))])
 
     def set_delivery(self, command_id: str, delivery: Delivery) -> None:
@@ -200,6 +303,7 @@ class Journal:
             db.execute("BEGIN IMMEDIATE")
             try:
                 result = change(db)
+                db.execute("UPDATE about SET highest_clock = ? WHERE highest_clock < ?", (as_text(self._clock()),) * 2)
                 db.execute("COMMIT")
             finally:
                 if db.in_transaction:
@@ -261,7 +365,18 @@ def _lock_exclusively(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-_SELECT = "SELECT command_id, type, state, result_json FROM commands"
+_END_ANY_OPEN = (
+    "UPDATE commands SET state = ?, result_json = ?, delivery = 'OWED', ended_at = ?"
+    " WHERE command_id = ? AND state IN ('RECEIVED', 'ACCEPTED', 'STARTED')"
+)
+_END_UNSTARTED = (
+    "UPDATE commands SET state = ?, result_json = ?, delivery = 'OWED', ended_at = ?"
+    " WHERE command_id = ? AND state IN ('RECEIVED', 'ACCEPTED')"
+)
+_SELECT = (
+    "SELECT command_id, type, state, result_json, order_json, expires_at, acts_at, vetoed_by, vetoed_at, before_json"
+    " FROM commands"
+)
 
 
 def _open(path: Path, lock_timeout_s: float) -> sqlite3.Connection:
@@ -271,44 +386,120 @@ def _open(path: Path, lock_timeout_s: float) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -256")
-        _make_tables(db)
+        if db.execute("PRAGMA synchronous").fetchone() != (_SYNCHRONOUS_FULL,):
+            raise sqlite3.DatabaseError("it cannot be flushed to the disk at every commit")
+        _migrate(db)
     except sqlite3.Error:
         db.close()
         raise
     return db
 
 
-def _make_tables(db: sqlite3.Connection) -> None:
-    """Only where they are missing: opening a journal that another process is writing to must not wait for it."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+def _migrate(db: sqlite3.Connection) -> None:
+    """Only where it is needed: opening a journal that another process is writing to must not wait for it."""
+    if _version(db) == SCHEMA_VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        # Looked at again: another thread or `reco3 agent mode` may have been faster.
+        for number in range(_version(db), SCHEMA_VERSION):
+            for statement in _MIGRATIONS[number].split(";"):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > SCHEMA_VERSION:
         raise sqlite3.DatabaseError("it was written by a newer agent")
-    if version < SCHEMA_VERSION:
-        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    return version
 
 
-def _entry(row: tuple[str, str, str, str | None] | None) -> Entry | None:
+def _row(order: Received) -> tuple[str, str, str, str | None, str | None]:
+    expires_at = None if order.expires_at is None else as_text(order.expires_at)
+    return order.command_id, order.type, order.payload, _order_json(order.order), expires_at
+
+
+def _order_json(order: Order | None) -> str | None:
+    """What it takes to go on with an order after a crash; one that is too large to be right is not kept."""
+    if order is None:
+        return None
+    text = json.dumps(asdict(order) | {"absent": sorted(order.absent)})
+    return text if len(text) <= MAX_ORDER_CHARS else None
+
+
+def _parse_order(text: str | None) -> Order | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    return Order(**fields | {"absent": frozenset(fields["absent"])})
+
+
+def _entry(row: tuple[Any, ...] | None) -> Entry | None:
     if row is None:
         return None
-    command_id, type_, state, result_json = row
-    return Entry(command_id, type_, State(state), json.loads(result_json) if result_json else None)
+    command_id, type_, state, result_json, order_json, expires_at, acts_at, vetoed_by, vetoed_at, before_json = row
+    at = parse_time(vetoed_at)
+    return Entry(
+        command_id,
+        type_,
+        State(state),
+        result=json.loads(result_json) if result_json else None,
+        order=_parse_order(order_json),
+        expires_at=parse_time(expires_at),
+        acts_at=parse_time(acts_at),
+        veto=Veto(vetoed_by, at) if vetoed_by and at else None,
+        before=json.loads(before_json) if before_json else {},
+    )
+
+
+def _begun(row: tuple[str, str, str | None]) -> Begun:
+    began_at = parse_time(row[1])
+    if began_at is None:
+        raise ValueError("a command's started_at is no time")
+    return Begun(row[0], began_at, parse_time(row[2]))
+
+
+def _veto(db: sqlite3.Connection, command_id: str | None, *, by: str, now: str) -> list[str]:
+    sql = (
+        "SELECT command_id, type FROM commands WHERE state IN ('RECEIVED', 'ACCEPTED') AND vetoed_by IS NULL"
+        " ORDER BY seq"
+    )
+    stopped = [
+        waiting_id
+        for waiting_id, type_ in db.execute(sql).fetchall()
+        if is_strong(type_) and command_id in {None, waiting_id}
+    ]
+    db.executemany(
+        "UPDATE commands SET vetoed_by = ?, vetoed_at = ? WHERE command_id = ?", [(by, now, one) for one in stopped]
+    )
+    return stopped
+
+
+def is_strong(type_: str) -> bool:
+    """Whether the command type of that name is a strong one."""
+    return type_ in set(CommandType) and needs_approval(CommandType(type_))
 
 
 def _undo(row: tuple[int, str, str, str] | None) -> Undo | None:
     return Undo(row[0], row[1], row[2], json.loads(row[3])) if row else None
 
 
-def _finish(db: sqlite3.Connection, command_id: str, ending: Ending) -> None:
-    db.execute(
-        "UPDATE commands SET state = ?, result_json = ?, delivery = 'OWED' WHERE command_id = ?",
-        (State.DONE if ending.is_success else State.FAILED, json.dumps(ending.result), command_id),
-    )
+def _finish(db: sqlite3.Connection, sql: str, command_id: str, ending: Ending, now: str) -> bool:
+    changed = db.execute(sql, (ending.state, json.dumps(ending.result), now, command_id))
+    if changed.rowcount != 1:
+        return False
     if ending.is_undo_void:
         db.execute("DELETE FROM undo WHERE command_id = ?", (command_id,))
     if ending.undone is not None:
         db.execute("UPDATE undo SET undone_by = ? WHERE id = ?", (command_id, ending.undone))
     if ending.new_mode is not None:
         _change_mode(db, ending.new_mode, is_undoing=ending.undone is not None)
+    return True
 
 
 def _change_mode(db: sqlite3.Connection, new: ChosenMode, *, is_undoing: bool) -> None:
@@ -334,12 +525,3 @@ def _add_undo(db: sqlite3.Connection, command_id: str, *, kind: str, before: dic
     db.execute(
         "INSERT INTO undo (command_id, kind, before_json) VALUES (?, ?, ?)", (command_id, kind, json.dumps(before))
     )
-
-
-def _end_open(db: sqlite3.Connection, ending_of: Callable[[Entry], Ending]) -> list[Entry]:
-    rows = db.execute(f"{_SELECT} WHERE state IN ('RECEIVED', 'STARTED') ORDER BY seq").fetchall()
-    entries = [entry for row in rows if (entry := _entry(row))]
-    for entry in entries:
-        _finish(db, entry.command_id, ending_of(entry))
-    db.execute(_FORGET_OLD_RESULTS, (KEPT_RESULTS,))
-    return entries

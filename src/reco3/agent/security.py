@@ -6,8 +6,10 @@ It refuses everything that is not expressly allowed here, and it does nothing it
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from reco3.agent.clocks import parse_time
 from reco3.agent.config import ControlConfig, WatchedProgram
 from reco3.protocol.commands import (
     CommandType,
@@ -22,6 +24,9 @@ from reco3.protocol.limits import MAX_PAYLOAD_BYTES
 
 MAX_ID_CHARS = 64
 MAX_SHOWN_CHARS = 60
+MAX_COUNT = 1 << 53
+ROLLBACK_TARGET = "the last change"
+_EXPECT_FIELDS = ("pid", "create_time_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,25 @@ class Order:
     absent: frozenset[str] = frozenset()
     approved: object = None
     approval: object = None
+    expires_at: object = None
+    delivery: object = None
+    expect: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What the approver saw of the process: its oldest process, or None for both when it was not running."""
+
+    pid: int | None
+    create_time_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Until when a command may begin, and what must hold when it does."""
+
+    expires_at: datetime | None = None
+    expect: Expect | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +89,15 @@ class SetRateLimit:
 
 @dataclass(frozen=True, slots=True)
 class RunProgram:
-    """Run the PC's own configured commands for a watched process, one after the other."""
+    """Restart or stop a watched process as the PC's own config says: by its commands, one after the other.
+
+    There are none when `program` names a service of the operating system instead.
+    """
 
     type: CommandType
     process: str
     argvs: tuple[tuple[str, ...], ...]
+    program: WatchedProgram | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +107,15 @@ class Rollback:
     command_id: str | None
 
 
-Action = SetMode | NotifyOps | SetRateLimit | RunProgram | Rollback
+@dataclass(frozen=True, slots=True)
+class RollbackProgram:
+    """Run the rollback that the PC's own config has for a watched process."""
+
+    process: str
+    program: WatchedProgram
+
+
+Action = SetMode | NotifyOps | SetRateLimit | RunProgram | Rollback | RollbackProgram
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +124,7 @@ class Allowed:
 
     action: Action
     strength: Strength
+    terms: Terms = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +163,31 @@ def read_order(raw: object) -> Order | None:
         absent=frozenset({"approved", "approval"} - raw.keys()),
         approved=raw.get("approved"),
         approval=raw.get("approval"),
+        expires_at=raw.get("expires_at"),
+        delivery=raw.get("delivery"),
+        expect=raw.get("expect"),
     )
+
+
+def read_terms(order: Order) -> Terms | Refused:
+    """Read what an order says of its time and of the world; a server that says nothing sets no terms."""
+    expires_at = None if order.expires_at is None else parse_time(order.expires_at)
+    if order.expires_at is not None and expires_at is None:
+        return Refused("bad_order", "expires_at: expected an RFC 3339 time with its zone")
+    if order.expect is None:
+        return Terms(expires_at)
+    if not isinstance(order.expect, dict) or not all(map(_is_count, map(order.expect.get, _EXPECT_FIELDS))):
+        return Refused("bad_order", "expect: expected null or an object of pid and create_time_ms, whole numbers")
+    return Terms(expires_at, Expect(order.expect.get("pid"), order.expect.get("create_time_ms")))
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT)
+
+
+def target_of(action: Action) -> str:
+    """Name what a command acts on, as far as its budget cares."""
+    return action.process if isinstance(action, RunProgram | RollbackProgram) else ROLLBACK_TARGET
 
 
 def decide(order: Order, policy: Policy) -> Allowed | Refused:
@@ -140,7 +201,18 @@ def decide(order: Order, policy: Policy) -> Allowed | Refused:
     action = _allow_listed(command, policy)
     if isinstance(action, Refused):
         return action
-    return _mode_lock(command.strength, policy) or _apply_lock(command, policy) or Allowed(action, command.strength)
+    return (
+        _mode_lock(command.strength, policy)
+        or _apply_lock(command, policy)
+        or Allowed(action, command.strength, command.terms)
+    )
+
+
+def read_action(order: Order, policy: Policy) -> Action | None:
+    """Say what an order asks for in the words of this PC's config, whether or not it is allowed now."""
+    command = _read_command(order, policy)
+    action = command if isinstance(command, Refused) else _allow_listed(command, policy)
+    return None if isinstance(action, Refused) else action
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +222,16 @@ class _Command:
     type: CommandType
     strength: Strength
     payload: Mapping[str, Any]
+    terms: Terms
 
 
 def _read_command(order: Order, policy: Policy) -> _Command | Refused:
     payload = _read_payload(order)
     if isinstance(payload, Refused):
         return payload
+    terms = read_terms(order)
+    if isinstance(terms, Refused):
+        return terms
     if order.agent_id != policy.agent_id:
         return Refused("wrong_agent", f"the order is for {_shown(order.agent_id)}, this PC is {policy.agent_id}")
     if not isinstance(order.type, str) or order.type not in set(CommandType):
@@ -164,7 +240,7 @@ def _read_command(order: Order, policy: Policy) -> _Command | Refused:
     bad = check_payload(command_type, payload)
     if bad is not None:
         return Refused("bad_payload", f"{bad.field}: {bad.reason}")
-    return _Command(command_type, type_strengths[command_type], payload)
+    return _Command(command_type, type_strengths[command_type], payload, terms)
 
 
 def _read_payload(order: Order) -> Mapping[str, Any] | Refused:
@@ -231,27 +307,31 @@ def _listed_mode(mode: Mode, policy: Policy) -> Action | Refused:
 
 
 def _listed_program(command_type: CommandType, name: str, policy: Policy) -> Action | Refused:
+    program = _allowed_program(name, policy)
+    if isinstance(program, Refused):
+        return program
+    argvs, keys = _configured_argvs(command_type, program)
+    if argvs or program.service:
+        return RunProgram(command_type, name, argvs, program)
+    return Refused(
+        "no_command_configured",
+        f"watch.processes in {policy.config_path} has no {keys} and no service for {name}; configure one to allow this",
+    )
+
+
+def _allowed_program(name: str, policy: Policy) -> WatchedProgram | Refused:
     program = policy.programs.get(name)
     if program is None:
-        return _not_watched(name, policy)
+        return Refused(
+            "process_not_watched",
+            f"{name} is not in watch.processes in {policy.config_path}; add it there to allow this",
+        )
     if not program.allow_restart:
         return Refused(
             "restart_not_allowed",
             f"watch.processes in {policy.config_path} has allow_restart: false for {name}; true allows this",
         )
-    argvs, keys = _configured_argvs(command_type, program)
-    if argvs:
-        return RunProgram(command_type, name, argvs)
-    return Refused(
-        "no_command_configured",
-        f"watch.processes in {policy.config_path} has no {keys} for {name}; configure it to allow this",
-    )
-
-
-def _not_watched(name: str, policy: Policy) -> Refused:
-    return Refused(
-        "process_not_watched", f"{name} is not in watch.processes in {policy.config_path}; add it there to allow this"
-    )
+    return program
 
 
 def _configured_argvs(command_type: CommandType, program: WatchedProgram) -> tuple[tuple[tuple[str, ...], ...], str]:
@@ -271,11 +351,14 @@ def _listed_rollback(payload: Mapping[str, Any], policy: Policy) -> Action | Ref
     if "command_id" in payload:
         return Refused("bad_payload", "payload: expected command_id or process, not both")
     name = payload["process"]
-    if name not in policy.programs:
-        return _not_watched(name, policy)
+    program = _allowed_program(name, policy)
+    if isinstance(program, Refused):
+        return program
+    if program.rollback_argv:
+        return RollbackProgram(name, program)
     return Refused(
         "no_rollback_configured",
-        f"no rollback is configured for {name}: this release of the agent undoes only SET_MODE and SET_RATE_LIMIT",
+        f"watch.processes in {policy.config_path} has no rollback for {name}; configure it to allow this",
     )
 
 

@@ -3,24 +3,27 @@
 It refuses to look at commands, so that a command that takes a minute never stops a heartbeat.
 """
 
+import contextlib
 import logging
+import queue
 import random
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reco3.agent.config import AgentConfig
 from reco3.agent.contacts import Contact, delay_after_s
 from reco3.agent.http_client import Backoff, ContactError, HttpClient, RefusedError
+from reco3.agent.journal import Journal, JournalError
 from reco3.agent.log_file import log_event, log_traceback
 from reco3.agent.logs_tail import LogTail
 from reco3.agent.metrics import Sampler, WatchedName
 from reco3.agent.modes import Modes
 from reco3.agent.spool import Batch, Spool, SpoolTooNewError
 from reco3.protocol.limits import HEARTBEAT_PERIOD_S
-from reco3.protocol.messages import Heartbeat, LogBatch
+from reco3.protocol.messages import Heartbeat, LogBatch, LogEntry
 
 LINES_PER_BATCH = 100
 BATCHES_IN_A_ROW = 50
@@ -33,11 +36,15 @@ _UNACCEPTABLE = (400, 413, 422)
 class Telemetry:
     """Heartbeats and log lines, each at its own period and with its own back-off."""
 
-    def __init__(self, config: AgentConfig, *, client: HttpClient, contact: Contact, modes: Modes) -> None:
+    def __init__(
+        self, config: AgentConfig, *, client: HttpClient, contact: Contact, modes: Modes, journal: Journal
+    ) -> None:
         self._config = config
         self._client = client
         self._contact = contact
         self._modes = modes
+        self._journal = journal
+        self._incidents: queue.SimpleQueue[LogEntry] = queue.SimpleQueue()
         self._sampler = Sampler(
             [WatchedName(program.name, program.allow_restart) for program in config.watch.processes]
         )
@@ -52,6 +59,12 @@ class Telemetry:
     def announce(self) -> None:
         """Send a heartbeat now, because what it tells has changed; called from either thread."""
         self._heartbeat.hasten()
+        self._wake.set()
+
+    def report_incident(self, entry: LogEntry) -> None:
+        """Send a log line of the agent's own, as durably as those of the watched files; called from either thread."""
+        self._incidents.put(entry)
+        self._sending.hasten()
         self._wake.set()
 
     def stop(self) -> None:
@@ -106,22 +119,41 @@ class Telemetry:
     def _send_heartbeat(self) -> None:
         self._heartbeat.done()
         metrics = self._sampler.sample(mode=self._modes.current, apply_enabled=self._config.control.apply_enabled)
+        metrics = replace(metrics, journal=self._journal_epoch(), veto_s=self._config.control.veto_s)
         heartbeat = Heartbeat(metrics, self._config.platform, self._config.version)
         try:
             self._contact.ask("heartbeat", lambda: self._client.heartbeat(heartbeat))
         except ContactError as error:
             self._heartbeat.failed(error)
 
+    def _journal_epoch(self) -> str | None:
+        try:
+            return self._journal.epoch()
+        except JournalError:
+            return None
+
     def _collect(self) -> None:
         self._sending.done()
         try:
             if self._logs is None:
                 self._logs = _LogPipe.open(self._config)
+            self._spool_incidents(self._logs.spool)
             self._logs.tail.collect()
         except (OSError, sqlite3.Error, SpoolTooNewError) as error:
             self._note_uncollected(str(error))
         else:
             self._note_uncollected("")
+
+    def _spool_incidents(self, spool: Spool) -> None:
+        """Raises: sqlite3.Error, when the one at hand is kept for the next time."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                entry = self._incidents.get_nowait()
+                try:
+                    spool.append([entry], {})
+                except sqlite3.Error:
+                    self._incidents.put(entry)
+                    raise
 
     def _note_uncollected(self, trouble: str) -> None:
         if trouble == self._trouble:

@@ -1,6 +1,7 @@
 """A real agent in a process of its own, with a config made for one test."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 ROOT = Path(__file__).parents[3]
@@ -25,12 +27,18 @@ class AgentProcess:
         self.log_path = folder / "agent.log"
         self.restarts_path = folder / "restarts"
         self.app_log.touch()
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[str] | None = None
+        self._wrapper: tuple[str, ...] = ()
         self._config: dict[str, Any] = {
             "base_url": base_url,
             "agent_id": "pc-001",
             "api_key": API_KEY,
-            "control": {"apply_enabled": True, "rate_limit": {"path": "limits.json"}},
+            "control": {
+                "apply_enabled": True,
+                "rate_limit": {"path": "limits.json"},
+                "limits": {"cooldown_s": 0, "strong_per_hour": 1000},
+            },
             "watch": {"processes": [self.program()], "log_files": [str(self.app_log)]},
             "intervals": {"heartbeat_sec": 0.3, "pull_sec": 0.3, "logs_sec": 0.3},
             "logging": {"level": "DEBUG", "file": str(self.log_path)},
@@ -46,11 +54,18 @@ class AgentProcess:
             is_section = isinstance(value, dict) and isinstance(self._config.get(key), dict)
             self._config[key] = self._config[key] | value if is_section else value
 
+    def wrap(self, *argv: str) -> None:
+        """Run the agent by another program, such as strace; a signal then goes to that program's child."""
+        self._wrapper = argv
+
     def start(self) -> None:
         self.config_path.write_text(yaml.safe_dump(self._config), encoding="utf-8")
         self.config_path.chmod(0o600)
         self._process = subprocess.Popen(
-            [sys.executable, str(START), str(self.config_path)], stderr=subprocess.PIPE, text=True
+            [*self._wrapper, sys.executable, str(START), str(self.config_path)],
+            env={**os.environ, **self.environment},
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def call(self, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -62,15 +77,21 @@ class AgentProcess:
         """Ask it to stop; returns its exit code and how long it took."""
         process = self._running()
         began_at = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        agent = psutil.Process(process.pid).children()[0] if self._wrapper else process
+        agent.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)
         assert errors == ""
         self._process = None
         return process.returncode, time.monotonic() - began_at
 
+    def has_died(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
     def kill(self) -> None:
         """As a power cut would."""
         if self._process is not None:
+            for child in psutil.Process(self._process.pid).children() if self._wrapper else []:
+                child.kill()
             self._process.kill()
             self._process.communicate()
             self._process = None

@@ -22,6 +22,7 @@ class Request:
     body: Any
     client_port: int
     at: float
+    journal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ def answer(status: int = 200, body: Any = None, **headers: str) -> Answer:
     return Answer(status, content, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+# The connection is closed after the request was read: the answer was lost on its way.
+LOST = Answer(0, b"")
+
 Rule = Callable[[Request], Answer | None]
 
 
@@ -46,6 +50,8 @@ class ScriptedServer:
         self.requests: list[Request] = []
         self.rules: dict[str, Rule] = {}
         self.holds_pulls = True
+        self.held_pulls = 0
+        self.cancels: list[str] = []
         self._orders: list[dict[str, Any]] = []
         self._changed = threading.Condition()  # Re-entrant: a look may ask what was sent.
         self._listener: _Listener | None = None
@@ -115,7 +121,7 @@ class ScriptedServer:
 
     def _default(self, request: Request) -> Answer:
         if request.path == "/agent/pull":
-            return answer(body={"commands": self._take_orders(request.wait_s or 0)})
+            return answer(body={"commands": self._take_orders(request.wait_s or 0), "cancels": list(self.cancels)})
         if request.path == "/agent/logs":
             body = request.body
             return answer(body={"status": "ok", "acked_seq": body["first_seq"] + len(body["logs"]) - 1})
@@ -125,7 +131,9 @@ class ScriptedServer:
         listener = self._listener
         with self._changed:
             if self.holds_pulls:
+                self.held_pulls += 1
                 self._changed.wait_for(lambda: self._orders or self._listener is not listener, wait_s)
+                self.held_pulls -= 1
             orders, self._orders = self._orders, []
             return orders
 
@@ -173,7 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, body: Any) -> None:
         parts = urlsplit(self.path)
-        wait = parse_qs(parts.query).get("wait")
+        query = parse_qs(parts.query)
+        wait, journal = query.get("wait"), query.get("journal")
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(
             self.command,
@@ -183,8 +192,12 @@ class _Handler(BaseHTTPRequestHandler):
             body,
             self.client_address[1],
             time.monotonic(),
+            journal[0] if journal else None,
         )
         reply = self.server.script.respond(request)
+        if reply is LOST:
+            self.close_connection = True
+            return
         self.send_response(reply.status)
         for name, value in ({"Content-Length": str(len(reply.content))} | reply.headers).items():
             self.send_header(name, value)

@@ -15,6 +15,9 @@ PROGRAMS = {
     "stop-and-start": WatchedProgram("stop-and-start", ("start",), ("stop",), (), allow_restart=True),
     "db": WatchedProgram("db", ("start",), ("stop",), ("restart",), allow_restart=False),
     "bare": WatchedProgram("bare", (), (), (), allow_restart=True),
+    "service": WatchedProgram("service", service="web.service", allow_restart=True),
+    "releases": WatchedProgram("releases", rollback_argv=("back",), allow_restart=True),
+    "locked-releases": WatchedProgram("locked-releases", rollback_argv=("back",)),
     "start-only": WatchedProgram("start-only", ("start",), (), (), allow_restart=True),
 }
 

@@ -1,7 +1,8 @@
-"""A PC whose clock, server, world and power the test controls; control, lifecycle, modes and journal are the real ones."""
+"""A PC whose clock, server, world and power a test controls; control, lifecycle, modes and journal are real."""
 
 import contextlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from reco3.agent.control import Control, ControlParts
 from reco3.agent.http_client import BaseUrl, Pulled, UnreachableError
 from reco3.agent.jobs import Job
 from reco3.agent.journal import Ending, Journal
-from reco3.agent.lifecycle import OVER, Outcome, Verdict
+from reco3.agent.lifecycle import OVER, UNSTARTED, Outcome, Verdict
 from reco3.agent.modes import Modes
 from reco3.agent.security import Action, NotifyOps, SetMode, target_of
 from reco3.protocol.commands import CommandType, Mode, needs_approval
@@ -74,6 +75,11 @@ class SimulatedPc:
         self.to_deliver: list[dict[str, Any]] = []
         self.to_cancel: list[str] = []
         self.is_server_reachable = True
+        self.server_time: datetime | None = None
+        self.lose_answers = 0
+        self.expect: dict[str, int | None] | None = None
+        self.own_pid = os.getpid()
+        self.pids_of_target = [7]
         self.is_probe_blind = False
         self.effects: Counter[str] = Counter()
         self.begun: list[tuple[str, datetime]] = []
@@ -104,7 +110,7 @@ class SimulatedPc:
         """One turn of the control loop, which may be its last."""
         self.cut_at = cut_at
         try:
-            with self._patched():
+            with self.patched():
                 if self.control._has_open:
                     self.control._recover_all()
                 self.control._turn()
@@ -114,11 +120,20 @@ class SimulatedPc:
         self._check_ends()
 
     def deliver(self, *command_ids: str, cut_at: str | None = None) -> None:
-        self.to_deliver = [self.wanted[command_id].as_order() for command_id in command_ids]
+        self.to_deliver = [self.wanted[command_id].as_order() | {"expect": self.expect} for command_id in command_ids]
         self.turn(cut_at=cut_at)
 
+    def cancel(self, command_id: str) -> None:
+        """Somebody cancels it on the server; it counts as stopped when the agent hears of it before it began."""
+        entry = self.journal.find(command_id)
+        if entry is not None and entry.state in UNSTARTED and self.is_server_reachable:
+            self.stopped.add(command_id)
+        self.to_cancel = [command_id]
+        self.turn()
+        self.to_cancel = []
+
     def veto(self, command_id: str | None = None) -> list[str]:
-        at_the_keyboard = Journal(self.folder / "agent.db", clock=lambda: self.now)
+        at_the_keyboard = self.journal_class(self.folder / "agent.db", clock=lambda: self.now)
         stopped = at_the_keyboard.veto(command_id, by="alice")
         at_the_keyboard.close()
         self.stopped |= set(stopped)
@@ -153,7 +168,7 @@ class SimulatedPc:
         if not self.is_server_reachable:
             raise UnreachableError("no answer in time")
         orders, self.to_deliver = self.to_deliver, []
-        return Pulled(tuple(orders), tuple(self.to_cancel))
+        return Pulled(tuple(orders), tuple(self.to_cancel), self.server_time)
 
     def report(self, report: CommandReport, *, journal: str | None = None, timeout_s: float = 1) -> None:
         assert timeout_s > 0
@@ -162,6 +177,9 @@ class SimulatedPc:
             raise UnreachableError("no answer in time")
         self.told.setdefault(report.command_id, []).append(report)
         self._check_truth(report)
+        if self.lose_answers and report.status not in {"accepted", "running"}:
+            self.lose_answers -= 1
+            raise UnreachableError("no answer in time")
 
     def interrupt(self) -> None:
         """Nothing is held here."""
@@ -183,7 +201,7 @@ class SimulatedPc:
         return Ending(is_success=True, result={"success": True, "output": ""})
 
     def capture(self, action: Action, _control: object) -> dict[str, Any]:
-        return {"pid": 7, "create_time_ms": 1_000, "pids": [7], "target": target_of(action)}
+        return {"pid": 7, "create_time_ms": 1_000, "pids": self.pids_of_target, "target": target_of(action)}
 
     def probe(self, _action: Action, before: dict[str, Any], *, command_id: str, **_: object) -> Verdict:
         assert before["pid"] == 7
@@ -236,11 +254,15 @@ class SimulatedPc:
         return self.journal_class(self.folder / "agent.db", clock=lambda: self.now)
 
     def _boot(self) -> Control:
-        modes = Modes(self.journal)
+        return self.boot_beside(self.journal)
+
+    def boot_beside(self, journal: Journal) -> Control:
+        """An agent's control on a journal of its own to the same file."""
+        modes = Modes(journal)
         client: Any = self
-        parts = ControlParts(client, Contact(modes), modes, self.journal, self.incidents.append, now=lambda: self.now)
+        parts = ControlParts(client, Contact(modes), modes, journal, self.incidents.append, now=lambda: self.now)
         control = Control(self._config(), parts)
-        control._pause = lambda pause_s: None  # type: ignore[method-assign]
+        control._pause = lambda _pause_s: None  # type: ignore[method-assign]
         return control
 
     def _config(self) -> AgentConfig:
@@ -259,7 +281,7 @@ class SimulatedPc:
         )
 
     @contextlib.contextmanager
-    def _patched(self) -> Iterator[None]:
+    def patched(self) -> Iterator[None]:
         self._real_carry_out = commands.carry_out
         with (
             mock.patch.object(failpoints, "hit", self.hit),

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_builders import CONFIG_PATH, make_policy, make_raw_order
+from agent_builders import CONFIG_PATH, PROGRAMS, make_policy, make_raw_order
 
 from reco3.agent import security
 from reco3.agent.security import Allowed, Refused, RunProgram
@@ -63,7 +63,7 @@ def test_the_argv_comes_from_the_config_and_from_nowhere_else() -> None:
     decision = decide({"order": {"payload": {"process": "web"}}})
 
     assert isinstance(decision, Allowed)
-    assert decision.action == RunProgram(CommandType.RESTART_PROCESS, "web", (("restart", "web"),))
+    assert decision.action == RunProgram(CommandType.RESTART_PROCESS, "web", (("restart", "web"),), PROGRAMS["web"])
 
 
 def test_a_restart_without_restart_cmd_stops_and_then_starts() -> None:

@@ -88,8 +88,18 @@ def test_every_process_of_a_name_is_found_oldest_first(tmp_path: Path, started: 
 
     worker, unrelated = _sample(sampler).processes
 
+    created_at_ms = worker.create_time_ms
+    assert created_at_ms is not None
+    assert abs(created_at_ms - psutil.Process(pids[0]).create_time() * 1000) < 1_500
     assert worker == WatchedProcess(
-        name="senses-worker", running=True, pid=pids[0], status="sleeping", count=3, pids=pids, allow_restart=True
+        name="senses-worker",
+        running=True,
+        pid=pids[0],
+        status="sleeping",
+        count=3,
+        pids=pids,
+        allow_restart=True,
+        create_time_ms=created_at_ms,
     )
     assert unrelated == WatchedProcess(name="unrelated-name", running=False, status="missing")
 

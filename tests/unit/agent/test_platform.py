@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -212,3 +213,28 @@ def test_a_file_opened_for_following_can_be_deleted_and_still_be_read(system: Mo
     with system.open_shared(str(path)) as file:
         path.unlink()
         assert file.read() == b"line\n"
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=["linux", "macos", "windows"])
+def test_a_child_is_found_with_its_start(system: ModuleType) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        starts = {pid: started for pid, _, started in system.list_processes()}
+
+        children = system.list_children(os.getpid())
+        child.kill()
+
+    assert (child.pid, starts[child.pid]) in children
+    assert system.list_children(child.pid) == []
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=["linux", "macos", "windows"])
+def test_a_start_is_told_as_unix_time(system: ModuleType) -> None:
+    started = next(started for pid, _, started in system.list_processes() if pid == os.getpid())
+
+    assert abs(system.created_at_ms(started) - psutil.Process().create_time() * 1000) < 1_500
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=["linux", "macos", "windows"])
+def test_this_run_of_the_system_has_one_id(system: ModuleType) -> None:
+    assert system.boot_id()
+    assert system.boot_id() == system.boot_id()
