@@ -5,7 +5,7 @@ It starts what it names and turns expected failures into one line and exit code 
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 USAGE = """usage: reco3 COMMAND
 
@@ -21,32 +21,40 @@ BAD_USAGE = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    name = arguments[0] if arguments else "--help"
-    match name:
-        case "server":
-            return _server(arguments[1:])
-        case "agent":
-            from reco3.agent.agent import main as run_agent
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if name in ("help", "-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    command = _commands.get(name)
+    if command is None:
+        print(f"reco3: there is no command {ascii(name)[:60]}\n\n{USAGE}", end="", file=sys.stderr)
+        return BAD_USAGE
+    return command(rest)
 
-            return run_agent(arguments[1:])
-        case "commands":
-            from reco3.console.commands import main as run_console
 
-            return run_console(arguments[1:])
-        case "demo":
-            from reco3.demo.stage import main as run_demo
+def _agent(arguments: Sequence[str]) -> int:
+    from reco3.agent.agent import main as run_agent
 
-            return run_demo(arguments[1:])
-        case "version" | "--version":
-            from reco3 import __version__
+    return run_agent(arguments)
 
-            print(__version__)
-            return 0
-        case "help" | "-h" | "--help":
-            print(USAGE, end="")
-            return 0
-    print(f"reco3: there is no command {ascii(name)[:60]}\n\n{USAGE}", end="", file=sys.stderr)
-    return BAD_USAGE
+
+def _console(arguments: Sequence[str]) -> int:
+    from reco3.console.commands import main as run_console
+
+    return run_console(arguments)
+
+
+def _demo(arguments: Sequence[str]) -> int:
+    from reco3.demo.stage import main as run_demo
+
+    return run_demo(arguments)
+
+
+def _version(_arguments: Sequence[str]) -> int:
+    from reco3 import __version__
+
+    print(__version__)
+    return 0
 
 
 def _server(arguments: Sequence[str]) -> int:
@@ -67,6 +75,16 @@ def _server(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         pass
     return 0
+
+
+_commands: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "server": _server,
+    "agent": _agent,
+    "commands": _console,
+    "demo": _demo,
+    "version": _version,
+    "--version": _version,
+}
 
 
 if __name__ == "__main__":

@@ -198,11 +198,11 @@ class _Cell:
             self.server.deliver(make_order(f"before-{number}", "SET_RATE_LIMIT", payload))
             self.server.wait_for_report(f"before-{number}", "completed")
         # Waiting for more: what came before is acknowledged, and no failpoint of it is still ahead.
-        self._wait(lambda: self.server.held_pulls > 0)
+        self._wait(lambda: self.server.is_idle())
         self.armed.touch()
         self._deliver()
         # Settled and waiting for more: whatever it might have died of is behind it.
-        self._wait(lambda: self.pc.has_died() or (self.server.held_pulls > 0 and self._is_settled()))
+        self._wait(lambda: self.pc.has_died() or (self.server.is_idle() and self._is_settled()))
         return 1 if self.pc.has_died() else 0
 
     def _deliver(self) -> None:

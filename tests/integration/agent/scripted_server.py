@@ -50,7 +50,7 @@ class ScriptedServer:
         self.requests: list[Request] = []
         self.rules: dict[str, Rule] = {}
         self.holds_pulls = True
-        self.held_pulls = 0
+        self._held_pulls = 0
         self.cancels: list[str] = []
         self._orders: list[dict[str, Any]] = []
         self._changed = threading.Condition()  # Re-entrant: a look may ask what was sent.
@@ -81,6 +81,11 @@ class ScriptedServer:
         with self._changed:
             self._orders += orders
             self._changed.notify_all()
+
+    def is_idle(self) -> bool:
+        """Whether an agent waits for orders and has taken all that there were."""
+        with self._changed:
+            return self._held_pulls > 0 and not self._orders
 
     def sent(self, path: str) -> list[Request]:
         with self._changed:
@@ -131,9 +136,9 @@ class ScriptedServer:
         listener = self._listener
         with self._changed:
             if self.holds_pulls:
-                self.held_pulls += 1
+                self._held_pulls += 1
                 self._changed.wait_for(lambda: self._orders or self._listener is not listener, wait_s)
-                self.held_pulls -= 1
+                self._held_pulls -= 1
             orders, self._orders = self._orders, []
             return orders
 
