@@ -33,9 +33,12 @@ def locked_world(tmp_path: Path) -> Iterator[World]:
     yield from _running_world(tmp_path, apply_enabled=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A real Chromium; missing, its tests skip on a laptop and fail in CI."""
+    """A real Chromium; missing, its tests skip on a laptop and fail in CI.
+
+    It lives no longer than its module: while it runs, no other event loop can run in this thread.
+    """
     path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     if path is None:
         message = f"no Chromium found (looked for {', '.join(CHROMIUM_NAMES)})"

@@ -173,7 +173,7 @@ class World:
         assert self.parts["server"].poll() is None, self.output_of("server")
         try:
             return requests.get(self.url + "/health", timeout=2).status_code == 200
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def tell_service(self, action: str) -> None:

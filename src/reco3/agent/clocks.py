@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 REGRESSION_LIMIT = timedelta(seconds=120)
 MINUTES_PER_HOUR = 60
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,14 @@ def as_text(moment: datetime) -> str:
 
 
 def parse_time(text: object) -> datetime | None:
-    """Read an RFC 3339 time with its zone; None for anything else."""
+    """Read an RFC 3339 time with its zone; None for anything else, and for what is older than computers' time."""
     if not isinstance(text, str) or len(text) > 40 or "T" not in text.upper():  # noqa: PLR2004 - no such time is longer
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return None if moment.tzinfo is None else moment.astimezone(UTC)
+        if moment.tzinfo is None:
+            return None
+        moment = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return moment if moment >= EPOCH else None

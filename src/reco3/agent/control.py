@@ -40,6 +40,7 @@ LOOK_AT_WAITING_S = 2.0
 NOTE_CLOCK_EVERY_S = 300.0
 UNEXPECTED_DELAY_S = 5.0
 SKEW_TOLERANCE = timedelta(seconds=5)
+LONGEST_LAG = timedelta(days=1)
 BREAKER_CODE = "BREAKER_TRIPPED"
 HTTP_BAD_REQUEST = 400
 
@@ -285,13 +286,12 @@ class Control:
         if expires_at is not None and server_time is not None:
             # A PC whose clock is slow would begin too late; a clock that is fast only ever refuses too early.
             lag = server_time - self._parts.now()
-            expires_at -= lag if lag > SKEW_TOLERANCE else timedelta()
-        payload = order.payload_json if isinstance(order.payload_json, str) else ""
-        return Received(order.id, str(order.type)[:64], payload[:8192], order, expires_at)
+            expires_at -= min(lag, LONGEST_LAG) if lag > SKEW_TOLERANCE else timedelta()
+        return Received(order.id, _as_text(order.type)[:64], _as_text(order.payload_json)[:8192], order, expires_at)
 
     def _cancel(self, command_id: object) -> None:
         """Raises: JournalError."""
-        entry = self._journal.find(command_id) if isinstance(command_id, str) else None
+        entry = self._journal.find(command_id) if isinstance(command_id, str) and command_id.isascii() else None
         if entry is not None and entry.state in UNSTARTED:
             self._look(Event.CANCELLED, entry)
 
@@ -486,7 +486,7 @@ class Control:
                 f"the agent's journal in {self._config.state_dir} cannot be written, and nothing that cannot be "
                 "recorded is begun; see the agent's log, make room or mend the file",
             )
-        _log_ending(Entry(order.id, str(order.type), lifecycle.State.RECEIVED), ending)
+        _log_ending(Entry(order.id, _as_text(order.type), lifecycle.State.RECEIVED), ending)
         self._reports.tell_unrecorded(order.id, ending)
         return True
 
@@ -504,6 +504,11 @@ def _read(raw: object) -> Order | None:
     if order is None:
         log_event("order_without_id", logging.WARNING)
     return order
+
+
+def _as_text(value: object) -> str:
+    """What a text field of an order says, as the journal can keep it: without halves of characters."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else ""
 
 
 def _ending_of(verdict: Verdict) -> Ending:

@@ -343,7 +343,7 @@ def _retry_after_s(text: str | None) -> float | None:
 def _parse_date(text: str | None) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return None if moment is None or moment.tzinfo is None else moment
 

@@ -428,7 +428,10 @@ def _order_json(order: Order | None) -> str | None:
     """What it takes to go on with an order after a crash; one that is too large to be right is not kept."""
     if order is None:
         return None
-    text = json.dumps(asdict(order) | {"absent": sorted(order.absent)})
+    try:
+        text = json.dumps(asdict(order) | {"absent": sorted(order.absent)})
+    except RecursionError:
+        return None
     return text if len(text) <= MAX_ORDER_CHARS else None
 
 

@@ -5,7 +5,7 @@ It refuses to guess: what cannot be told from the two looks is unknown, and a pe
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from reco3.agent import limit_drivers, platform, rate_limits, runner, targets, verification
@@ -215,7 +215,9 @@ def settled(
 def _probe_undo(action: Rollback, job: Job) -> Verdict:
     undo = job.journal.last_undo() if action.command_id is None else job.journal.undo_of(action.command_id)
     if undo is not None and undo.kind == CommandType.SET_RATE_LIMIT:
-        return _probe_limit(undo, job, is_undoing=True)
+        verdict = _probe_limit(undo, job, is_undoing=True)
+        # Used up, or the next rollback would undo the same change once more and leave the older one in force.
+        return replace(verdict, undone=undo.id) if verdict.outcome is Outcome.COMPLETED else verdict
     # A mode changes in the moment in which the journal notes the end, and that did not come.
     return _verdict(Outcome.FAILED, f"nothing was undone; {NOT_RUN_AGAIN}", job.before, {})
 

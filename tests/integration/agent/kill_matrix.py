@@ -197,8 +197,8 @@ class _Cell:
         for number, payload in enumerate(before):
             self.server.deliver(make_order(f"before-{number}", "SET_RATE_LIMIT", payload))
             self.server.wait_for_report(f"before-{number}", "completed")
-        # Waiting for more: what came before is acknowledged, and no failpoint of it is still ahead.
-        self._wait(self.server.is_idle)
+        if before:  # Waiting for more: it is acknowledged, and no failpoint of it is still ahead.
+            self._wait(self.server.is_idle)
         self.armed.touch()
         self._deliver()
         # Settled and waiting for more: whatever it might have died of is behind it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from agent_process import AgentProcess, make_order, restart_order
-from kill_matrix import VARIANTS, run_cell, table
+from kill_matrix import FAILPOINTS_FOLDER, VARIANTS, run_cell, table
 from scripted_server import LOST, ScriptedServer, answer
 
 DIAGONAL = [
@@ -92,6 +92,32 @@ def test_ten_lost_answers_to_a_report_make_no_second_run_and_no_second_result(
 
     assert all(body == taken for body in lost)
     assert pc.restarts() == 1
+
+
+def test_a_rollback_whose_end_a_power_cut_hid_is_used_up_and_the_next_one_undoes_the_older_change(
+    server: ScriptedServer, pc: AgentProcess
+) -> None:
+    pc.environment = {
+        "PYTHONPATH": str(FAILPOINTS_FOLDER),
+        "RECO3_FAILPOINT": "after_act:3",
+        "RECO3_FAILPOINT_ARMED": str(pc.folder),
+    }
+    pc.start()
+    for number, endpoint in enumerate(("/a", "/b")):
+        server.deliver(make_order(f"l-{number}", "SET_RATE_LIMIT", {"endpoint": endpoint, "limit_rps": 5}))
+        server.wait_for_report(f"l-{number}", "completed")
+    server.deliver(make_order("c-1", "ROLLBACK", expires_at=in_minutes(15)))
+    server.wait_until(pc.has_died)
+    pc.kill()
+    pc.environment = {}
+    pc.start()
+    probed = server.wait_for_report("c-1")
+
+    server.deliver(make_order("c-2", "ROLLBACK", expires_at=in_minutes(15)))
+
+    assert (probed["status"], probed["result"]["probed"]) == ("completed", True)
+    assert server.wait_for_report("c-2")["result"]["undone_command_id"] == "l-0"
+    assert not (pc.folder / "limits.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """SET_RATE_LIMIT and ROLLBACK against a real nginx, by a real agent and by its driver."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,12 +119,23 @@ def test_a_new_rate_for_the_same_endpoint_holds_and_limits_of_others_stay(nginx:
     assert driver.is_loaded()
 
 
+def settled_workers(driver: NginxDriver) -> object:
+    """The two workers of the configuration, once both are there and none of an older one is left."""
+    deadline = time.monotonic() + 10
+    while True:
+        workers = driver._workers()
+        if len(workers) == 2 and not any(worker.is_leaving for worker in workers):
+            return workers
+        assert time.monotonic() < deadline, workers
+        time.sleep(0.02)
+
+
 def test_new_files_that_nginx_refuses_are_never_where_it_would_find_them(
     nginx: Nginx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = driver_of(nginx)
     set_limit(driver, 50)
-    before, workers = texts(nginx), driver._workers()
+    before, workers = texts(nginx), settled_workers(driver)
     change = plan(driver, 20)
     monkeypatch.setattr("reco3.agent.nginx_limits.http_text", lambda limits: http_text(limits) + "limit_req_zone;\n")
     monkeypatch.setattr(NginxDriver, "parse", lambda *_: {"limits": {"/api": {"limit_rps": 20}}})
@@ -141,7 +153,7 @@ def test_new_files_that_nginx_refuses_are_never_where_it_would_find_them(
 def test_files_that_only_the_whole_configuration_refuses_are_taken_back_before_a_reload(nginx: Nginx) -> None:
     nginx.configure(CONF.replace("listen 127", "limit_req_status 503; listen 127"))
     driver = driver_of(nginx)
-    before, workers = texts(nginx), driver._workers()
+    before, workers = texts(nginx), settled_workers(driver)
 
     with pytest.raises(RateLimitError) as caught:
         set_limit(driver, 50)

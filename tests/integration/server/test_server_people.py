@@ -127,9 +127,9 @@ async def test_ended_sessions_are_forgotten(services: Rig, store: Database) -> N
 
 
 async def test_guessing_is_slowed_down_for_a_minute(services: Rig) -> None:
-    for _ in range(10):
+    for number in range(10):
         with pytest.raises(Unauthorized):
-            await services.operators.log_in("wrong", remote=REMOTE)
+            await services.operators.log_in(f"wrong-{number}", remote=REMOTE)
 
     with pytest.raises(TooManyRequests) as refusal:
         await services.operators.log_in(KEY, remote=REMOTE)
@@ -140,13 +140,20 @@ async def test_guessing_is_slowed_down_for_a_minute(services: Rig) -> None:
 
 
 async def test_whoever_guesses_keeps_nobody_else_out(services: Rig) -> None:
-    for _ in range(10):
-        assert await services.operators.by_api_key("wrong", remote=REMOTE) is None
+    for number in range(10):
+        assert await services.operators.by_api_key(f"wrong-{number}", remote=REMOTE) is None
 
     with pytest.raises(TooManyRequests):
         await services.operators.by_api_key(KEY, remote=REMOTE)
 
     assert await services.operators.by_api_key(KEY, remote="192.0.2.8") is not None
+
+
+async def test_a_script_with_one_old_key_is_no_guesser(services: Rig) -> None:
+    for _ in range(100):
+        assert await services.operators.by_api_key("last year's key", remote=REMOTE) is None
+
+    assert await services.operators.by_api_key(KEY, remote=REMOTE) is not None
 
 
 async def test_a_new_session_secret_locks_no_operator_out(store: Database) -> None:

@@ -25,6 +25,13 @@ def pc(tmp_path: Path) -> Iterator[SimulatedPc]:
     pc.journal.close()
 
 
+def nested(depth: int) -> object:
+    value: object = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def state(pc: SimulatedPc, command_id: str) -> State | None:
     entry = pc.journal.find(command_id)
     return entry.state if entry else None
@@ -185,6 +192,37 @@ def test_a_slow_clock_does_not_lengthen_an_orders_time(pc: SimulatedPc) -> None:
     pc.deliver("c-1")
 
     assert pc.code("c-1") == "expired"
+
+
+@pytest.mark.parametrize(
+    "oddity",
+    [
+        {"payload_json": '{"process": "\ud800"}'},
+        {"type": "RESTART_\udfff"},
+        {"type": ["RESTART_PROCESS"] * 100_000},
+        {"approval": nested(400)},
+        {"agent_id": nested(900)},
+        {"expires_at": "0001-01-01T00:00:00Z"},
+        {"expires_at": "9999-12-31T23:59:59-23:59"},
+        {"expect": {"pid": 10**400}},
+    ],
+    ids=lambda oddity: next(iter(oddity)),
+)
+def test_an_odd_order_is_answered_and_does_not_stand_in_the_way_of_the_next(
+    pc: SimulatedPc, oddity: dict[str, object]
+) -> None:
+    pc.server_time = datetime(9999, 12, 31, tzinfo=UTC)
+    pc.want("c-1")
+    pc.want("c-2", CommandType.NOTIFY_OPS, {"severity": "INFO", "message": "x"}, expires_in_s=None)
+    pc.to_deliver = [pc.wanted["c-1"].as_order() | oddity, pc.wanted["c-2"].as_order()]
+    pc.to_cancel = ["\ud800", "c-9", ""]
+
+    pc.turn()
+
+    assert statuses(pc, "c-2") == ["completed"]
+    assert statuses(pc, "c-1") == ["failed"]
+    assert pc.code("c-1") != "journal_unwritable"
+    assert pc.effects["c-1"] == 0
 
 
 def test_a_clock_set_back_by_a_day_blocks_what_changes_things_until_somebody_trusts_it(pc: SimulatedPc) -> None:

@@ -1,6 +1,8 @@
-"""Guesses at operators' keys: whoever was wrong too often waits, and nobody else with him."""
+"""Guesses at operators' keys: whoever tries too many different ones waits, and nobody else with him.
 
-from collections import deque
+A script that keeps sending one old key is no guesser: the same wrong key counts once.
+"""
+
 from datetime import datetime, timedelta
 
 from reco3.server.domain.errors import TooManyRequests
@@ -12,35 +14,37 @@ MAX_REMOTES = 10_000
 
 
 class GuessLimiter:
-    """Counts wrong keys per remote address over the last minute."""
+    """Counts the different wrong keys per remote address over the last minute; it holds hashes, never keys."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._wrong_at: dict[str, deque[datetime]] = {}
+        self._wrong_at: dict[str, dict[str, datetime]] = {}
 
     def refuse_guessing(self, remote: str) -> None:
-        """Refuse a remote that was wrong too often.
+        """Refuse a remote that tried too many different keys.
 
         Raises:
             TooManyRequests: says for how long.
         """
-        wrong_at = self._wrong_at.get(remote)
-        if wrong_at is None:
-            return
-        now = self._clock()
-        while wrong_at and now - wrong_at[0] >= WINDOW:
-            wrong_at.popleft()
-        if not wrong_at:
-            del self._wrong_at[remote]
+        wrong_at = self._still_counting(remote)
         if len(wrong_at) < MAX_WRONG:
             return
-        wait_s = (WINDOW - (now - wrong_at[0])).total_seconds()
+        wait_s = (WINDOW - (self._clock() - min(wrong_at.values()))).total_seconds()
         raise TooManyRequests(
             "Too many wrong API keys; wait a minute and try again.", retry_after_s=max(1, int(wait_s) + 1)
         )
 
-    def note_wrong(self, remote: str) -> None:
+    def note_wrong(self, remote: str, key_hash: str) -> None:
         """Count a wrong key; of too many remotes the one that was wrong first is forgotten."""
         if remote not in self._wrong_at and len(self._wrong_at) >= MAX_REMOTES:
             del self._wrong_at[next(iter(self._wrong_at))]
-        self._wrong_at.setdefault(remote, deque(maxlen=MAX_WRONG)).append(self._clock())
+        self._wrong_at.setdefault(remote, {})[key_hash] = self._clock()
+
+    def _still_counting(self, remote: str) -> dict[str, datetime]:
+        now = self._clock()
+        recent = {key: at for key, at in self._wrong_at.get(remote, {}).items() if now - at < WINDOW}
+        if recent:
+            self._wrong_at[remote] = recent
+        else:
+            self._wrong_at.pop(remote, None)
+        return recent

@@ -94,7 +94,7 @@ class OperatorService:
             return Operator(ADMIN, Role.ADMIN, LoginMethod.API_KEY)
         stored = await self._outside.store.read(lambda tx: tx.operators.by_key_hash(key_hash))
         if stored is None:
-            self._guesses.note_wrong(remote)
+            self._guesses.note_wrong(remote, key_hash)
             return None
         name, role = stored
         return Operator(name, Role(role), LoginMethod.API_KEY)
