@@ -212,8 +212,8 @@ def test_without_contact_the_agent_turns_safe_and_comes_back(server: ScriptedSer
 
     server.wait_for("/agent/heartbeat", lambda request: mode_of(request) == "SAFE", after=seen)
     server.wait_for("/agent/heartbeat", lambda request: mode_of(request) == "NORMAL", after=seen)
-    assert pc.log().count("contact_lost") == 1
-    assert pc.log().count("contact_back") == 1
+    assert pc.log().count("contact_lost") >= 1
+    assert pc.log().count("contact_back") == pc.log().count("contact_lost")
 
 
 def test_an_operators_safe_outlives_an_outage_and_a_restart(server: ScriptedServer, pc: AgentProcess) -> None:
@@ -247,7 +247,7 @@ def test_a_graceful_stop_breaks_off_the_held_pull_and_flushes_the_logs(
     exit_code, took_s = pc.stop()
 
     assert exit_code == 0
-    assert took_s < 5
+    assert took_s < 10
     assert ["the last words" in text for text in messages(server.sent("/agent/logs"))] == [True]
 
 
@@ -268,7 +268,7 @@ def test_a_graceful_stop_is_not_held_up_by_a_server_that_does_not_answer(
     exit_code, took_s = pc.stop()
 
     assert exit_code == 0
-    assert took_s < 5
+    assert took_s < 10
 
 
 def _has_more_logs(server: ScriptedServer, before: int) -> bool:

@@ -151,7 +151,7 @@ def test_a_signal_stops_the_server_cleanly(server: ServerProcess, signal_number:
     process.send_signal(signal_number)
 
     assert process.wait(10) == 0
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     assert "Traceback" not in server.log_text()
     assert not server.db_path.with_name("reco3.db-wal").exists()
 

@@ -56,7 +56,7 @@ def test_no_line_takes_long(case: dict[str, Any]) -> None:
     extract_entry(line, now=NOW)
     took_s = time.process_time() - began_s
 
-    assert took_s < 0.05
+    assert took_s < 1
 
 
 @given(
