@@ -27,7 +27,7 @@ check: setup
 	@scripts/check
 
 bench: setup
-	@$(BIN)/python bench/approve_to_run.py
+	@$(BIN)/python bench/run.py $(ARGS)
 
 soak: setup
 	@RECO3_SOAK=1 $(BIN)/pytest -m "slow or not slow" --timeout=3600

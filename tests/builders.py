@@ -13,6 +13,8 @@ from reco3.protocol.messages import Heartbeat, LogBatch, LogEntry, Metrics, Watc
 from reco3.server.domain.agents import Agent, TakenHeartbeat
 from reco3.server.domain.audit import AuditEvent, HeartbeatAudit
 from reco3.server.domain.commands import AgentReport, Approval, Command, CommandStatus, ReportStatus
+from reco3.server.domain.history import Keeping
+from reco3.server.domain.metrics import Sample
 from reco3.server.domain.operators import LoginMethod, Operator, Role
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
@@ -20,6 +22,7 @@ from reco3.server.services.audit import AuditService
 from reco3.server.services.commands import CommandRequest, CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
+from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
@@ -78,6 +81,18 @@ def taken_heartbeat(
     processes = [asdict(process) for process in heartbeat.metrics.processes]
     body = {"metrics": {"cpu_percent": heartbeat.metrics.cpu_percent, "processes": processes}, "platform": "linux"}
     return TakenHeartbeat(agent_id, heartbeat, json.dumps(body), at)
+
+
+def history_sample(seconds: float = 0, *, agent_id: str = PC, **changes: Any) -> Sample:
+    """The history's point of a heartbeat so many seconds after the start."""
+    defaults: dict[str, Any] = {
+        "cpu_percent": 12.5,
+        "mem_percent": 40.0,
+        "disk_percent": 70.0,
+        "net_bytes_sent": 1_000,
+        "net_bytes_recv": 2_000,
+    }
+    return Sample(agent_id=agent_id, ts=START + timedelta(seconds=seconds), **{**defaults, **changes})
 
 
 def agent(agent_id: str = PC, *, last_seen: datetime = START, **changes: Any) -> Agent:
@@ -154,6 +169,7 @@ class Rig:
     announcer: RecordingAnnouncer
     wakeups: Wakeups
     agents: AgentService
+    history: HistoryService
     logs: LogService
     commands: CommandService
     deliveries: DeliveryService
@@ -189,6 +205,7 @@ def rig(
         announcer=announcer,
         wakeups=wakeups,
         agents=AgentService(outside, heartbeat_audit),
+        history=HistoryService(outside, Keeping()),
         logs=LogService(outside, recorder),
         commands=CommandService(outside, wakeups, approval_required=approval_required),
         deliveries=DeliveryService(outside, wakeups),

@@ -44,15 +44,16 @@ class Postgres:
         self._run(url, "; ".join(f"DELETE FROM {table.name}" for table in tables))
         self._idle.append(url)
 
-    def new_database(self) -> URL:
-        """A database of the caller's own, migrated, that nobody will use after him."""
+    def new_database(self, *, is_migrated: bool = True) -> URL:
+        """A database of the caller's own that nobody will use after him."""
         name = f"reco3_test_{uuid.uuid4().hex}"
         self._run(self._url, f'CREATE DATABASE "{name}"')
         url = self._url.set(database=name, drivername="postgresql+psycopg")
         self._made.append(url)
-        database = Database(url)
-        database.open()
-        database.close()
+        if is_migrated:
+            database = Database(url)
+            database.open()
+            database.close()
         return url
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `reco3 server | agent | commands | demo`.
+"""The command line: `reco3 server | agent | commands | swarm | demo`.
 
 It starts what it names and turns expected failures into one line and exit code 2; it decides nothing.
 """
@@ -12,6 +12,7 @@ USAGE = """usage: reco3 COMMAND
   server             serve the dashboard and the agents' API (settings: docs/settings.md)
   agent CONFIG       watch this PC as its config file says (reco3 agent --help)
   commands VERB      list, show, create, approve, cancel, resolve (reco3 commands --help)
+  swarm VERB         simulate many PCs against a server (reco3 swarm --help)
   demo               server, agent and a small service on this machine, to try everything
   version            print the version
 """
@@ -50,6 +51,12 @@ def _demo(arguments: Sequence[str]) -> int:
     return run_demo(arguments)
 
 
+def _swarm(arguments: Sequence[str]) -> int:
+    from reco3.swarm.verbs import main as run_swarm
+
+    return run_swarm(arguments)
+
+
 def _version(_arguments: Sequence[str]) -> int:
     from reco3 import __version__
 
@@ -81,6 +88,7 @@ _commands: Mapping[str, Callable[[Sequence[str]], int]] = {
     "server": _server,
     "agent": _agent,
     "commands": _console,
+    "swarm": _swarm,
     "demo": _demo,
     "version": _version,
     "--version": _version,

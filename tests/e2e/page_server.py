@@ -181,6 +181,25 @@ def samples(*, step_s: int = 10, count: int = 90, gap: range = range(0)) -> list
     ]
 
 
+def history(*, step_s: int = 300, count: int = 288, gap: range = range(0)) -> list[Json]:
+    """A longer stretch of one PC in steps, oldest first, with the steps in `gap` missing."""
+    return [
+        {
+            "ts": stamp((count - index) * step_s),
+            "count": step_s // 10,
+            "expected": step_s // 10,
+            "cpu_percent": {"mean": 20 + (index * 7) % 31, "min": 5, "max": 60 + index % 40},
+            "mem_percent": {"mean": 50 + index / 15, "min": 48 + index / 15, "max": 53 + index / 15},
+            "disk_percent": {"mean": 78.9, "min": 78.9, "max": 79.0},
+            "sent_bytes_per_s": {"mean": 4_000 * (1 + index % 9), "max": 90_000},
+            "recv_bytes_per_s": {"mean": 9_000 * (1 + index % 17), "max": 400_000},
+            "restarts": 0,
+        }
+        for index in range(count)
+        if index not in gap
+    ]
+
+
 @dataclass
 class PageServer:
     """The rows, the switches, and what was asked of it."""
@@ -190,6 +209,8 @@ class PageServer:
     incidents: list[Json] = field(default_factory=list)
     logs: list[Json] = field(default_factory=list)
     samples: list[Json] = field(default_factory=list)
+    history: list[Json] = field(default_factory=list)
+    history_step_s: int = 300
     timelines: dict[str, list[Json]] = field(default_factory=dict)
     reports: dict[str, list[Json]] = field(default_factory=dict)
     orphans: list[Json] = field(default_factory=list)
@@ -390,9 +411,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200, {"agents": page, "next_cursor": cursor, "now": stamp()} | totals)
 
     def metrics(self, _parts: list[str], _body: Json) -> None:
+        if not self.is_known():
+            return
+        query = self.query()
+        if "points" in query:
+            rows, step_s = self.server_rows.history, self.server_rows.history_step_s
+            stretch = {"agent_id": "pc-001", "from": query["from"][0], "to": query["to"][0], "resolution_s": step_s}
+            self._json(200, stretch | {"points": rows, "count": len(rows), "now": stamp()})
+            return
         rows = self.server_rows.samples
-        if self.is_known():
-            self._json(200, {"samples": rows, "count": len(rows), "now": stamp()})
+        self._json(200, {"samples": rows, "count": len(rows), "now": stamp()})
 
     def log_lines(self, parts: list[str], _body: Json) -> None:
         self._list("logs", [row for row in self.server_rows.logs if row["agent_id"] == parts[0]])

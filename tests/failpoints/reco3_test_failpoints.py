@@ -2,7 +2,7 @@
 
 `name` is the first time that the point is reached, `name:3` the third. Nothing is counted before the file that
 RECO3_FAILPOINT_ARMED names exists. RECO3_TEST_RECORD_LATE=1 makes the agent act first and record afterwards: the
-negative control, which must run things twice.
+negative control, which must run things twice. RECO3_TEST_SHORTEST_OUTAGE_S=0.5 shortens what counts as an outage.
 """
 
 import os
@@ -12,6 +12,11 @@ from pathlib import Path
 _name, _, _nth = os.environ.get("RECO3_FAILPOINT", "").partition(":")
 _armed = Path(os.environ.get("RECO3_FAILPOINT_ARMED", "/"))
 _hits = 0
+_outage_s = os.environ.get("RECO3_TEST_SHORTEST_OUTAGE_S")
+if _outage_s is not None:
+    from reco3.agent import modes
+
+    modes.SHORTEST_OUTAGE_S = float(_outage_s)
 
 
 def hit(name: str) -> None:

@@ -4,7 +4,6 @@ It refuses to start with a config it does not understand, beside another agent o
 enabled in a config that everybody on the PC may write.
 """
 
-import argparse
 import contextlib
 import logging
 import os
@@ -13,12 +12,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reco3 import __version__
-from reco3.agent.config import AgentConfig, ConfigError, load_config, writable_by
+from reco3.agent.config import AgentConfig, ConfigError, forget_parser, load_config, writable_by
 from reco3.agent.contacts import Contact
 from reco3.agent.control import Control, ControlParts
 from reco3.agent.http_client import HttpClient
@@ -28,6 +28,9 @@ from reco3.agent.modes import Modes
 from reco3.agent.telemetry import Telemetry
 from reco3.agent.veto import describe_waiting, local_user, waiting_commands
 from reco3.protocol.commands import Mode
+
+if TYPE_CHECKING:
+    import argparse
 
 EXIT_OK = 0
 EXIT_NOTHING_STOPPED = 1
@@ -56,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_or_run(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    if len(words) == 1 and not words[0].startswith("-"):
+        # What every service runs: it need not carry the parser of command lines along for months.
+        return _run(_usable_config(Path(words[0])))
+    parser = _parser(
         prog="reco3 agent",
         description="Watch this PC and carry out what its own config allows.",
         epilog="On the PC itself: reco3 agent mode NORMAL CONFIG (to leave LOCKED), reco3 agent waiting CONFIG, "
@@ -65,16 +71,27 @@ def _check_or_run(words: list[str]) -> int:
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file; see config.example.yaml")
     parser.add_argument("--check", action="store_true", help="only say whether the config can be used")
     options = parser.parse_args(words)
-    config = load_config(options.config)
-    _check_permissions(config)
+    config = _usable_config(options.config)
     if options.check:
         sys.stdout.write(f"{options.config}: OK\n")
         return EXIT_OK
     return _run(config)
 
 
+def _parser(**words: str) -> "argparse.ArgumentParser":
+    import argparse  # noqa: PLC0415 - see _check_or_run
+
+    return argparse.ArgumentParser(**words)  # type: ignore[arg-type]
+
+
+def _usable_config(path: Path) -> AgentConfig:
+    config = load_config(path)
+    _check_permissions(config)
+    return config
+
+
 def _set_mode(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _parser(
         prog="reco3 agent mode", description="Set the mode on the PC itself; a running agent follows within seconds."
     )
     parser.add_argument("mode", choices=[str(mode) for mode in Mode])
@@ -88,9 +105,7 @@ def _set_mode(words: list[str]) -> int:
 
 
 def _veto(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="reco3 agent veto", description="Stop strong commands that wait on this PC, before they act."
-    )
+    parser = _parser(prog="reco3 agent veto", description="Stop strong commands that wait on this PC, before they act.")
     parser.add_argument("config", metavar="CONFIG", type=Path)
     parser.add_argument("command_id", metavar="COMMAND_ID", nargs="?", help="only this one; default: all that wait")
     options = parser.parse_args(words)
@@ -105,9 +120,7 @@ def _veto(words: list[str]) -> int:
 
 
 def _show_waiting(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="reco3 agent waiting", description="Show the strong commands that wait on this PC."
-    )
+    parser = _parser(prog="reco3 agent waiting", description="Show the strong commands that wait on this PC.")
     parser.add_argument("config", metavar="CONFIG", type=Path)
     options = parser.parse_args(words)
     with _local_journal(load_config(options.config)) as journal:
@@ -117,7 +130,7 @@ def _show_waiting(words: list[str]) -> int:
 
 
 def _trust_clock(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _parser(
         prog="reco3 agent trust-clock",
         description="Say that this PC's clock is right now, after it was corrected to an earlier time.",
     )
@@ -151,15 +164,16 @@ def _check_permissions(config: AgentConfig) -> None:
 
 
 def _run(config: AgentConfig) -> int:
+    forget_parser()
     _make_state_dir(config.state_dir)
     lock = StateDirLock(config.state_dir)
     _acquire(lock, config.state_dir)
     try:
         _open_log(config)
         # Handlers before threads: a signal that comes early must find somebody to take it.
-        signals = _catch_signals()
+        wait_for_signal = _catch_signals()
         _log_start(config)
-        _Agent(config).run_until(signals)
+        _Agent(config).run_until(wait_for_signal)
         log_event("agent_stopped")
     finally:
         close_log()
@@ -208,22 +222,36 @@ def _log_start(config: AgentConfig) -> None:
         log_event("approvals_unverifiable", logging.WARNING, hint="strong commands are refused; see control.approvers")
 
 
-def _catch_signals() -> "queue.SimpleQueue[int]":
+def _catch_signals() -> Callable[[], int]:
+    """Take the signals that end the agent from now on; returns what waits for the first one and tells its number."""
+    names = ["SIGTERM", "SIGINT", "SIGBREAK"]
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return _caught_by_queue(numbers) if sys.platform == "win32" else _caught_by_pipe(numbers)
+
+
+def _caught_by_pipe(numbers: list[int]) -> Callable[[], int]:
+    # The number is written at once, whichever thread the system interrupts: nobody has to wake up to look for it.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for number in numbers:
+        signal.signal(number, lambda _caught, _frame: None)
+    return lambda: os.read(reader, 1)[0]
+
+
+def _caught_by_queue(numbers: list[int]) -> Callable[[], int]:
     # A SimpleQueue, because its put may interrupt its own get in the same thread, which an Event's set may not.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    names = ["SIGTERM", "SIGINT", "SIGBREAK"]
-    for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
+    for number in numbers:
         signal.signal(number, lambda caught, _frame: signals.put(caught))
-    return signals
 
+    def wait() -> int:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                # Handlers run in this thread, and only between its waits when the system woke another one.
+                return signals.get(timeout=LOOK_FOR_SIGNALS_EVERY_S)
 
-def _wait_for(signals: "queue.SimpleQueue[int]") -> int:
-    while True:
-        try:
-            # Handlers run in this thread, and only between its waits when the system woke another one with the signal.
-            return signals.get(timeout=LOOK_FOR_SIGNALS_EVERY_S)
-        except queue.Empty:
-            continue
+    return wait
 
 
 class _Agent:
@@ -236,22 +264,34 @@ class _Agent:
         modes = Modes(self._modes_journal)
         contact = Contact(modes)
         self._telemetry = Telemetry(
-            config, client=_client(config), contact=contact, modes=modes, journal=self._modes_journal
+            config,
+            client=_client(config),
+            log_client=_client(config),
+            contact=contact,
+            modes=modes,
+            journal=self._modes_journal,
         )
         report_incident = self._telemetry.report_incident
         parts = ControlParts(
-            _client(config), contact, modes, self._journal, report_incident, when_acted=self._telemetry.announce
+            _client(config),
+            contact,
+            modes,
+            self._journal,
+            report_incident,
+            when_acted=self._telemetry.announce,
+            known_processes=self._telemetry.known_processes,
         )
         self._control = Control(config, parts)
+        self._telemetry.when_commands_wait(self._control.look_now)
         modes.when_changed(self._telemetry.announce)
 
-    def run_until(self, signals: "queue.SimpleQueue[int]") -> None:
+    def run_until(self, wait_for_signal: Callable[[], int]) -> None:
         # Daemons: a command that takes a minute must not hold up the stop; the journal knows that it was begun.
         control = threading.Thread(target=self._control.run, name="control", daemon=True)
         telemetry = threading.Thread(target=self._telemetry.run, name="telemetry", daemon=True)
         control.start()
         telemetry.start()
-        log_event("agent_stopping", signal=signal.Signals(_wait_for(signals)).name)
+        log_event("agent_stopping", signal=signal.Signals(wait_for_signal()).name)
         deadline = time.monotonic() + STOP_WITHIN_S
         self._control.stop()
         self._telemetry.stop()

@@ -3,6 +3,7 @@
 It refuses whatever it does not know: an error is one line that names the file, the line, the key and what was expected.
 """
 
+import gc
 import json
 import re
 import shlex
@@ -12,9 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
-
-import yaml
+from typing import TYPE_CHECKING, TypeVar
 
 from reco3 import __version__
 from reco3.agent.http_client import BaseUrl
@@ -28,6 +27,9 @@ from reco3.protocol.limits import (
     PULL_PERIOD_S,
     is_agent_id,
 )
+
+if TYPE_CHECKING:
+    import yaml
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_KEY_CHARS = 256
@@ -328,7 +330,19 @@ _PROCESS_KEYS = (
 _SERVICE_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:$ -]{0,254}")
 
 
-def _compose(path: Path) -> yaml.Node:
+def forget_parser() -> None:
+    """Let go of the YAML parser: an agent reads its config once, and then it would keep a megabyte for nothing.
+
+    Whoever reads another config after that in the same process would have to load it again, which it may refuse.
+    """
+    for name in [name for name in sys.modules if name == "yaml" or name.startswith("yaml.")]:
+        del sys.modules[name]
+    gc.collect()
+
+
+def _compose(path: Path) -> "yaml.Node":
+    import yaml  # noqa: PLC0415 - see forget_parser
+
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
@@ -638,17 +652,22 @@ def _one_line(text: str) -> str:
 _TAG = "tag:yaml.org,2002:"
 
 
+def _kind_of(node: "yaml.Node") -> str:
+    """Say `scalar`, `sequence` or `mapping`, without a need for the parser's classes."""
+    return str(node.id)  # type: ignore[attr-defined]  # the stubs have it in the subclasses only
+
+
 @dataclass(frozen=True, slots=True)
 class _Value:
     """One value of the file, its key path (empty for the whole file), and the file's name for errors."""
 
-    node: yaml.Node
+    node: "yaml.Node"
     path: str
     file: str
 
     @property
     def is_list(self) -> bool:
-        return isinstance(self.node, yaml.SequenceNode)
+        return _kind_of(self.node) == "sequence"
 
     def wrong(self, expected: str) -> ConfigError:
         where = f"{self.path}: " if self.path else ""
@@ -658,7 +677,7 @@ class _Value:
 
     def text(self) -> str:
         """The scalar as it is written, so that `agent_id: 007` keeps its zeros."""
-        if not isinstance(self.node, yaml.ScalarNode) or self.node.tag == _TAG + "null":
+        if _kind_of(self.node) != "scalar" or self.node.tag == _TAG + "null":
             raise self.wrong("text")
         if "\0" in self.node.value:
             raise self.wrong("text without NUL characters")
@@ -697,21 +716,21 @@ class _Value:
         return int(number)
 
     def items(self, max_count: int) -> list["_Value"]:
-        if not isinstance(self.node, yaml.SequenceNode):
+        if _kind_of(self.node) != "sequence":
             raise self.wrong("a list")
         if len(self.node.value) > max_count:
             raise self.wrong(f"a list of at most {max_count}")
         return [_Value(node, f"{self.path}[{index}]", self.file) for index, node in enumerate(self.node.value)]
 
     def section(self, *known: str) -> "_Section":
-        if not isinstance(self.node, yaml.MappingNode):
+        if _kind_of(self.node) != "mapping":
             raise self.wrong("keys with values")
         return _Section(self, known)
 
     def _shown(self) -> str:
-        if isinstance(self.node, yaml.MappingNode):
+        if _kind_of(self.node) == "mapping":
             return "keys with values"
-        if isinstance(self.node, yaml.SequenceNode):
+        if _kind_of(self.node) == "sequence":
             return f"a list of {len(self.node.value)}"
         if self.node.tag == _TAG + "null":
             return "nothing"
@@ -730,7 +749,7 @@ class _Section:
         for key_node, node in whole.node.value:
             self._add(_Value(key_node, whole.path, whole.file), node, known)
 
-    def _add(self, key: _Value, node: yaml.Node, known: tuple[str, ...]) -> None:
+    def _add(self, key: _Value, node: "yaml.Node", known: tuple[str, ...]) -> None:
         name = str(key.node.value)
         if name not in known:
             raise key.wrong(f"one of the keys {', '.join(known)}")
@@ -755,7 +774,8 @@ class _Section:
         """The section under a key; left out, it has no keys and every default holds."""
         if key in self._values:
             return self._values[key].section(*known)
-        empty = yaml.MappingNode(_TAG + "map", [], self._whole.node.start_mark)
+        mapping = self._whole.node
+        empty = type(mapping)(_TAG + "map", [], mapping.start_mark, mapping.end_mark)
         return _Section(_Value(empty, self._path_of(key), self._whole.file), known)
 
     def _path_of(self, key: str) -> str:

@@ -9,7 +9,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from reco3.agent.jobs import Job, failed
 from reco3.agent.journal import Beginning, Ending, Journal, JournalError, Received
 from reco3.agent.lifecycle import UNSTARTED, Act, Case, Entry, Event, Outcome, Probe, Refuse, Report, Verdict, Wait
 from reco3.agent.log_file import log_event, log_traceback
+from reco3.agent.metrics import Sighting
 from reco3.agent.modes import Modes
 from reco3.agent.reporting import Reports
 from reco3.agent.security import Allowed, NotifyOps, Order, Refused
@@ -57,6 +58,7 @@ class PullRhythm:
         self._random = random
         self._quick_answers = 0
         self._hold_again_at = -math.inf
+        self._leave_alone_until = -math.inf
 
     def may_hold(self, now: float) -> bool:
         """Whether to ask with `wait`."""
@@ -74,6 +76,18 @@ class PullRhythm:
             return 0.0
         return self.stop_holding(now)
 
+    def leave_alone(self, now: float, asked_s: float) -> None:
+        """Do not ask before that many seconds are over, give or take a fifth, so that not all PCs ask at once."""
+        self._leave_alone_until = now + asked_s * (0.8 + self._random() * 0.4)
+
+    def hurry(self) -> None:
+        """Something waits for this PC after all."""
+        self._leave_alone_until = -math.inf
+
+    def left_alone_s(self, now: float) -> float:
+        """For how long the server still wants not to be asked."""
+        return max(0.0, self._leave_alone_until - now)
+
     def stop_holding(self, now: float) -> float:
         """Ask without `wait` for a while; returns how long to wait before the next pull."""
         self._quick_answers = QUICK_ANSWERS_UNTIL_POLLING - 1
@@ -88,7 +102,8 @@ class PullRhythm:
 class ControlParts:
     """What the thread works with.
 
-    `report_incident` hands a log line to whoever sends them; `when_acted` is called after a strong command has acted.
+    `report_incident` hands a log line to whoever sends them; `when_acted` is called after a strong command has acted;
+    `known_processes` tells which processes of a name there were a moment ago.
     """
 
     client: HttpClient
@@ -98,6 +113,7 @@ class ControlParts:
     report_incident: Callable[[LogEntry], None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     when_acted: Callable[[], None] = lambda: None
+    known_processes: Callable[[str], Sequence[Sighting]] = lambda _name: ()
 
 
 class Control:
@@ -107,7 +123,8 @@ class Control:
         self._config = config
         self._parts = parts
         self._journal = parts.journal
-        self._stop = threading.Event()
+        self._is_stopping = False
+        self._wake = threading.Event()
         self._programs = {program.name: program for program in config.watch.processes}
         self._rhythm = PullRhythm(config.intervals.pull_s, random=random.random)
         self._pull_backoff = Backoff(min(config.intervals.pull_s, PULL_PERIOD_S), random=random.random)
@@ -123,12 +140,18 @@ class Control:
 
     def stop(self) -> None:
         """Make the thread end: nothing new is begun, what is over is reported."""
-        self._stop.set()
+        self._is_stopping = True
+        self._wake.set()
         self._parts.client.interrupt()
+
+    def look_now(self) -> None:
+        """Ask the server at once, because it says that something waits; called from another thread."""
+        self._rhythm.hurry()
+        self._wake.set()
 
     def run(self) -> None:
         """Do one turn after another until stopped, then end what waits and report what is owed for the last time."""
-        while not self._stop.is_set():
+        while not self._is_stopping:
             if self._has_open:
                 self._guarded(self._recover_all)
             self._guarded(self._turn)
@@ -142,12 +165,20 @@ class Control:
         except Exception as error:  # noqa: BLE001 - the loop turn: whatever went wrong, the next command is taken
             log_traceback("control_failed", error)
             self._has_open = True
-            self._stop.wait(UNEXPECTED_DELAY_S)
+            self._idle(UNEXPECTED_DELAY_S)
 
     def _turn(self) -> None:
         self._note_clock()
         if self._reports.due_in_s <= 0:
             self._reports.send_owed()
+        left_alone_s = self._rhythm.left_alone_s(time.monotonic())
+        if left_alone_s > 0:
+            self._look_at_waiting()
+            self._pause(min(left_alone_s, self._reports.due_in_s))
+            return
+        self._pull()
+
+    def _pull(self) -> None:
         began_at, wait_s = time.monotonic(), self._wait_s()
         try:
             pulled = self._parts.contact.ask(
@@ -155,7 +186,7 @@ class Control:
             )
         except ContactError as error:
             self._look_at_waiting()
-            if not self._stop.is_set():
+            if not self._is_stopping:
                 self._pause(self._pause_after_failure_s(error, was_held=wait_s > 0))
             return
         took_s = time.monotonic() - began_at
@@ -163,6 +194,9 @@ class Control:
         self._has_pulled = True
         has_news = self._take_all(pulled)
         self._look_at_waiting()
+        if pulled.poll_after_s is not None:
+            self._rhythm.leave_alone(time.monotonic(), pulled.poll_after_s)
+            return
         self._pause(self._pause_s(wait_s=wait_s, took_s=took_s, has_news=has_news))
 
     def _note_clock(self) -> None:
@@ -191,7 +225,12 @@ class Control:
         return self._rhythm.pause_s(now, was_held=wait_s > 0, took_s=took_s, has_news=has_news)
 
     def _pause(self, pause_s: float) -> None:
-        self._stop.wait(min(pause_s, self._next_look_s()))
+        self._idle(min(pause_s, self._next_look_s()))
+
+    def _idle(self, pause_s: float) -> None:
+        if pause_s > 0 and not self._is_stopping:
+            self._wake.wait(pause_s)
+        self._wake.clear()
 
     def _next_look_s(self) -> float:
         """In how many seconds a waiting command may act, expires, or may have been vetoed by somebody at the PC."""
@@ -247,7 +286,7 @@ class Control:
         try:
             for entry in self._journal.open_entries():
                 is_held_back = entry.veto is None and not self._has_pulled
-                if lifecycle.is_due(entry, self._parts.now()) and not (is_held_back or self._stop.is_set()):
+                if lifecycle.is_due(entry, self._parts.now()) and not (is_held_back or self._is_stopping):
                     self._look(Event.DUE, entry)
             # What is still due could not be dealt with: it must not keep us from waiting in between.
             now = self._parts.now()
@@ -309,7 +348,7 @@ class Control:
         entry = self._journal.find(order.id)
         if entry is None:
             return False
-        if entry.state in UNSTARTED and self._stop.is_set():
+        if entry.state in UNSTARTED and self._is_stopping:
             return False
         is_new = entry.state in UNSTARTED and entry.acts_at is None
         if not is_new:
@@ -381,14 +420,16 @@ class Control:
     def _act(self, entry: Entry, allowed: Allowed) -> None:
         # A safe command has no beginning of its own: its effect is committed with its end, or harmless to repeat.
         is_safe = allowed.strength is Strength.SAFE
-        before = None if is_safe else probing.capture(allowed.action, self._config.control)
+        known = self._parts.known_processes
+        before = None if is_safe else probing.capture(allowed.action, self._config.control, known=known)
         if before is not None and not self._start(entry, allowed, before):
             return
         log_event("command_started", command_id=entry.command_id, type=entry.type)
+        job = self._job(entry.command_id, before)
         if allowed.strength is Strength.STRONG:
-            self._reports.tell_running(entry.command_id)
+            job = replace(job, when_running=self._running_told_once(entry.command_id))
         try:
-            ending = commands.carry_out(allowed.action, self._job(entry.command_id, before))
+            ending = commands.carry_out(allowed.action, job)
         except JournalError as error:
             ending = _unrecordable(error)
         failpoints.hit("after_act")
@@ -397,6 +438,18 @@ class Control:
             self._parts.when_acted()
         _log_ending(entry, ending)
         self._finish(entry.command_id, ending)
+
+    def _running_told_once(self, command_id: str) -> Callable[[], None]:
+        """What tells the server that a command runs: after it does, or it would begin a round trip later."""
+        has_told = False
+
+        def tell() -> None:
+            nonlocal has_told
+            if not has_told:
+                has_told = True
+                self._reports.tell_running(command_id)
+
+        return tell
 
     def _start(self, entry: Entry, allowed: Allowed, before: dict[str, Any]) -> bool:
         """Record the beginning, unless the world is not as it was approved or somebody was faster."""

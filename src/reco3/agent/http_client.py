@@ -1,4 +1,4 @@
-"""Carries the agent's messages to the server and back; the only file that speaks HTTP.
+"""Carries the agent's messages to the server and back.
 
 It refuses to follow redirects, to trust an unverified certificate, and to read more than it was promised.
 
@@ -9,21 +9,17 @@ It refuses to follow redirects, to trust an unverified certificate, and to read 
 """
 
 import functools
-import http.client
 import json
 import re
-import socket
-import ssl
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from reco3 import __version__
-from reco3.protocol.messages import CommandReport, Heartbeat, LogBatch
+from reco3.agent.http_wire import Connection, Head, HungUpError, NotHttpError, TooLargeError, parse_date
+from reco3.protocol.messages import CommandReport, Heartbeat
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 15.0
@@ -35,7 +31,6 @@ MAX_RETRY_AFTER_S = 600.0
 
 _LOOPBACK_PATTERN = re.compile(r"localhost|::1|127\.\d{1,3}\.\d{1,3}\.\d{1,3}")
 _HOST_PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,255}")
-_CLOSED_BY_PEER = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _PATH_PATTERN = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
@@ -123,11 +118,15 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """The answer to a pull, exactly as it came, and what the server's clock showed, to the second."""
+    """The answer to a pull, exactly as it came, and what the server's clock showed, to the second.
+
+    `poll_after_s` is how long a server that cannot hold questions now wants to be left alone.
+    """
 
     commands: tuple[Any, ...]
     cancels: tuple[Any, ...] = ()
     server_time: datetime | None = None
+    poll_after_s: float | None = None
 
 
 class HttpClient:
@@ -141,18 +140,19 @@ class HttpClient:
             "Accept": "application/json",
             "User-Agent": f"reco3-agent/{__version__}",
         }
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: Connection | None = None
         self._is_interrupted = False
         self._answer_date: str | None = None
 
-    def heartbeat(self, heartbeat: Heartbeat) -> None:
-        """Send one sample. Raises: ContactError, as every method here."""
-        self._request("POST", "/agent/heartbeat", body=_wire(heartbeat))
+    def heartbeat(self, heartbeat: Heartbeat) -> bool:
+        """Send one sample; returns whether commands may wait for us. Raises: ContactError, as every method here."""
+        answer = self._request("POST", "/agent/heartbeat", body=_wire(heartbeat))
+        return answer.get("commands_waiting") is True
 
-    def send_logs(self, batch: LogBatch, *, first_seq: int) -> int:
-        """Send log lines; returns the highest sequence number that the server now says it holds."""
-        answer = self._request("POST", "/agent/logs", body=_wire(batch))
-        return _acknowledged_seq(answer, first_seq=first_seq, count_sent=len(batch.logs))
+    def send_logs(self, body: bytes, *, first_seq: int, count_sent: int) -> int:
+        """Send an encoded batch of log lines; returns the highest sequence number that the server says it holds."""
+        answer = self._request("POST", "/agent/logs", body=body)
+        return _acknowledged_seq(answer, first_seq=first_seq, count_sent=count_sent)
 
     def pull(self, *, wait_s: int, journal: str | None = None) -> Pulled:
         """Ask for commands; with `wait_s` the server may hold the question open that long.
@@ -166,7 +166,7 @@ class HttpClient:
         commands, cancels = answer.get("commands"), answer.get("cancels", [])
         if not isinstance(commands, list) or not isinstance(cancels, list):
             raise BadAnswerError("expected a list `commands` in the answer to a pull, and `cancels` to be another")
-        return Pulled(tuple(commands), tuple(cancels), _parse_date(self._answer_date))
+        return Pulled(tuple(commands), tuple(cancels), parse_date(self._answer_date), _poll_after_s(answer))
 
     def report(self, report: CommandReport, *, journal: str | None = None, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """Tell what became of a command; `journal` names the journal that says so."""
@@ -176,13 +176,8 @@ class HttpClient:
         """Break off what is going on, from another thread; from now on nothing is held and every call is short."""
         self._is_interrupted = True
         connection = self._connection
-        sock = connection.sock if connection else None
-        if sock is None:
-            return
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # It was closed in the same moment, which is what we wanted.
+        if connection is not None:
+            connection.shut_down()
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
@@ -215,30 +210,30 @@ class HttpClient:
     def _exchange(
         self, method: str, path: str, *, body: bytes | None, timeout_s: float, is_held: bool
     ) -> dict[str, Any]:
-        is_finished = False
+        is_reusable = False
         try:
-            connection = self._connected(timeout_s, is_held=is_held)
-            deadline = time.monotonic() + self._shortened(timeout_s)
-            connection.request(method, self._base_url.path + path, body=body, headers=self._headers_for(body))
-            response = connection.getresponse()
-            content = _read_body(response, connection, deadline)
-            is_finished = not response.will_close
-            self._answer_date = response.headers.get("Date")
-        except (OSError, http.client.HTTPException) as error:
+            connection = self._connected(is_held=is_held)
+            headers, allowed_s = self._headers_for(body), self._shortened(timeout_s)
+            connection.send(method, self._base_url.path + path, headers=headers, body=body, timeout_s=allowed_s)
+            head = connection.read_head()
+            content = connection.read_body(head, max_bytes=MAX_ANSWER_BYTES)
+            is_reusable = connection.is_reusable
+            self._answer_date = head.headers.get("date")
+        except (OSError, NotHttpError, TooLargeError) as error:
             raise _as_contact_error(error) from error
         finally:
-            if not is_finished:
+            if not is_reusable:
                 self.close()
-        return _read_answer(response, content)
+        return _read_answer(head, content)
 
-    def _connected(self, timeout_s: float, *, is_held: bool) -> http.client.HTTPConnection:
+    def _connected(self, *, is_held: bool) -> Connection:
         if self._connection is None:
-            self._connection = _open_connection(self._base_url, self._shortened(CONNECT_TIMEOUT_S))
-            self._connection.connect()
-        # Looked at after connecting: an interruption before that found no socket to shut down.
+            url = self._base_url
+            timeout_s = self._shortened(CONNECT_TIMEOUT_S)
+            self._connection = Connection(url.host, url.port, is_tls=url.is_tls, timeout_s=timeout_s)
+        # Looked at after connecting: an interruption before that found no connection to shut down.
         if is_held and self._is_interrupted:
             raise UnreachableError("the agent is stopping")
-        self._connection.sock.settimeout(self._shortened(timeout_s))
         return self._connection
 
     def _shortened(self, timeout_s: float) -> float:
@@ -252,103 +247,49 @@ class _StaleConnectionError(Exception):
     """The connection was closed by the other side before an answer began."""
 
 
-class _OneWriteMixin(http.client.HTTPConnection):
-    """Sends head and body in one write: in two, the server would wake up twice for each message."""
-
-    _held_back: list[bytes] | None = None
-
-    def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
-        self._held_back = []
-        super().endheaders(message_body, encode_chunked=encode_chunked)
-        whole = b"".join(self._held_back)
-        self._held_back = None
-        super().send(whole)
-
-    def send(self, data: Any) -> None:
-        if self._held_back is None:
-            super().send(data)
-        else:
-            self._held_back.append(data)
+def _as_contact_error(error: OSError | NotHttpError | TooLargeError) -> Exception:
+    match error:
+        case TooLargeError():
+            return BadAnswerError(f"expected at most {MAX_ANSWER_BYTES} bytes in an answer")
+        case NotHttpError():
+            return BadAnswerError(f"not an HTTP answer: {error}")
+        case HungUpError():
+            return _StaleConnectionError("the connection was closed before an answer came")
+        case TimeoutError():
+            return UnreachableError("no answer in time")
+        case _:
+            return UnreachableError(str(error.strerror or error))
 
 
-class _PlainConnection(_OneWriteMixin):
-    """Plain TCP."""
-
-
-class _TlsConnection(_OneWriteMixin, http.client.HTTPSConnection):
-    """TCP and TLS."""
-
-
-def _open_connection(base_url: BaseUrl, timeout_s: float) -> http.client.HTTPConnection:
-    if base_url.is_tls:
-        return _TlsConnection(base_url.host, base_url.port, timeout=timeout_s, context=_tls_context())
-    return _PlainConnection(base_url.host, base_url.port, timeout=timeout_s)
-
-
-@functools.cache
-def _tls_context() -> ssl.SSLContext:
-    """One for all connections: the list of authorities takes megabytes."""
-    return ssl.create_default_context()
-
-
-def _read_body(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, deadline: float) -> bytes:
-    parts: list[bytes] = []
-    size_bytes = 0
-    while part := response.read1(65_536):
-        parts.append(part)
-        size_bytes += len(part)
-        if size_bytes > MAX_ANSWER_BYTES:
-            raise BadAnswerError(f"expected at most {MAX_ANSWER_BYTES} bytes in an answer")
-        remaining_s = deadline - time.monotonic()
-        if remaining_s <= 0:
-            raise UnreachableError("the answer came too slowly")
-        if connection.sock is not None:  # None once the last byte was read of an answer that closes the connection.
-            connection.sock.settimeout(remaining_s)
-    response.close()
-    return b"".join(parts)
-
-
-def _as_contact_error(error: OSError | http.client.HTTPException) -> Exception:
-    if isinstance(error, _CLOSED_BY_PEER) and not isinstance(error, ConnectionRefusedError):
-        return _StaleConnectionError("the connection was closed before an answer came")
-    if isinstance(error, TimeoutError):
-        return UnreachableError("no answer in time")
-    if isinstance(error, http.client.HTTPException):
-        return BadAnswerError(f"not an HTTP answer: {type(error).__name__}")
-    return UnreachableError(str(error.strerror or error))
-
-
-def _read_answer(response: http.client.HTTPResponse, content: bytes) -> dict[str, Any]:
+def _read_answer(head: Head, content: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(content)
     except (ValueError, RecursionError):
         answer = None
-    if 200 <= response.status < 300:  # noqa: PLR2004 - the success statuses of HTTP
+    if 200 <= head.status < 300:  # noqa: PLR2004 - the success statuses of HTTP
         if not isinstance(answer, dict):
             raise BadAnswerError("expected a JSON object in the answer")
         return answer
     words = answer if isinstance(answer, dict) else {}
     raise RefusedError(
-        response.status,
+        head.status,
         code=str(words.get("error", "no_code"))[:MAX_MESSAGE_CHARS],
-        message=str(words.get("message", response.reason))[:MAX_MESSAGE_CHARS],
-        retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
+        message=str(words.get("message", head.reason))[:MAX_MESSAGE_CHARS],
+        retry_after_s=_retry_after_s(head.headers.get("retry-after"), head.headers.get("date")),
     )
 
 
-def _retry_after_s(text: str | None) -> float | None:
-    return float(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None  # noqa: PLR2004 - no sane delay has ten digits
-
-
-def _parse_date(text: str | None) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text) if text else None
-    except (ValueError, OverflowError):
+def _retry_after_s(text: str | None, answer_date: str | None) -> float | None:
+    """Read whole seconds or a date, which counts from the server's own clock where it shows one."""
+    if text and text.isascii() and text.isdigit() and len(text) < 10:  # noqa: PLR2004 - no sane delay has ten digits
+        return float(text)
+    moment = parse_date(text)
+    if moment is None:
         return None
-    return None if moment is None or moment.tzinfo is None else moment
+    return max(0.0, (moment - (parse_date(answer_date) or datetime.now(UTC))).total_seconds())
 
 
-def _wire(message: Heartbeat | LogBatch | CommandReport, **more: str | None) -> bytes:
+def _wire(message: Heartbeat | CommandReport, **more: str | None) -> bytes:
     fields = asdict(message, dict_factory=_without_none) | _without_none(list(more.items()))
     # A log line may hold half a surrogate pair, which UTF-8 cannot carry: a question mark goes instead.
     return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
@@ -356,6 +297,14 @@ def _wire(message: Heartbeat | LogBatch | CommandReport, **more: str | None) -> 
 
 def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in items if value is not None}
+
+
+def _poll_after_s(answer: Mapping[str, Any]) -> float | None:
+    """A number above zero, at most ten minutes; anything else makes no sense."""
+    asked_s = answer.get("poll_after_s")
+    if isinstance(asked_s, bool) or not isinstance(asked_s, int | float) or not asked_s > 0:
+        return None
+    return float(min(asked_s, MAX_RETRY_AFTER_S))
 
 
 def _acknowledged_seq(answer: Mapping[str, Any], *, first_seq: int, count_sent: int) -> int:

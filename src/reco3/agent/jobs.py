@@ -15,7 +15,10 @@ from reco3.agent.waiting import Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One command being carried out; `now_utc` is RFC 3339, `before` what the journal holds of the world before it."""
+    """One command being carried out; `now_utc` is RFC 3339, `before` what the journal holds of the world before it.
+
+    `when_running` is called whenever a process of it has been started.
+    """
 
     command_id: str
     now_utc: str
@@ -24,10 +27,19 @@ class Job:
     run: Callable[[runner.Run], runner.Outcome] = runner.run
     watch: Stopwatch = field(default_factory=Stopwatch)
     before: Mapping[str, Any] | None = None
+    when_running: Callable[[], None] = lambda: None
 
     def run_argv(self, argv: tuple[str, ...], timeout_s: float) -> runner.Outcome:
         """Run one argv for this command."""
-        return self.run(runner.Run(argv, timeout_s, self.control.max_output_bytes, command_id=self.command_id))
+        return self.run(
+            runner.Run(
+                argv,
+                timeout_s,
+                self.control.max_output_bytes,
+                command_id=self.command_id,
+                when_started=self.when_running,
+            )
+        )
 
 
 def failed(code: str, error: str, **more: Any) -> Ending:

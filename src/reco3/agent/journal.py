@@ -171,14 +171,19 @@ class Journal:
         return self._read(lambda db: _entry(db.execute(f"{_SELECT} WHERE command_id = ?", (command_id,)).fetchone()))
 
     def receive(self, orders: Sequence["Received"]) -> None:
-        """Record that commands have come, before anything is done about them; known ones stay as they are."""
+        """Record that commands have come, before anything is done about them; known ones stay as they are.
+
+        It survives a crash of the agent. After a power cut it may be gone, unless anything was recorded since: then it
+        is as if they had never come, and the server, which has heard nothing of them, sends them again.
+        """
         rows = [_row(order) for order in orders]
         self._write(
             lambda db: db.executemany(
                 "INSERT OR IGNORE INTO commands (command_id, type, payload, order_json, expires_at, state)"
                 " VALUES (?, ?, ?, ?, ?, 'RECEIVED')",
                 rows,
-            )
+            ),
+            is_flushed=False,
         )
 
     def accept(self, command_id: str, acts_at: datetime) -> bool:
@@ -261,9 +266,10 @@ class Journal:
         return self._read(lambda db: [entry for row in db.execute(sql) if (entry := _entry(row))])
 
     def set_delivery(self, command_id: str, delivery: Delivery) -> None:
-        """Record what became of a report, or that it is owed once more."""
+        """Record what became of a report, or that it is owed once more; lost in a power cut, it is sent once more."""
         self._write(
-            lambda db: db.execute("UPDATE commands SET delivery = ? WHERE command_id = ?", (delivery, command_id))
+            lambda db: db.execute("UPDATE commands SET delivery = ? WHERE command_id = ?", (delivery, command_id)),
+            is_flushed=False,
         )
 
     def mode(self) -> ChosenMode:
@@ -297,9 +303,11 @@ class Journal:
         with self._lock, self._translated():
             return query(self._opened())
 
-    def _write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+    def _write(self, change: Callable[[sqlite3.Connection], T], *, is_flushed: bool = True) -> T:
+        """Commit a change; one that is not flushed to the disk now is so with the next one that is."""
         with self._lock, self._translated():
             db = self._opened()
+            db.execute(f"PRAGMA synchronous = {'FULL' if is_flushed else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
             try:
                 result = change(db)

@@ -3,15 +3,14 @@
 It refuses to ask anybody whom the PC's config does not name, to follow a redirect, and to read an answer's body.
 """
 
-import http.client
 import re
 import socket
-import ssl
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
 from reco3 import __version__
+from reco3.agent.http_wire import Connection, HungUpError, NotHttpError
 
 MAX_WAIT_S = 5.0
 MAX_URL_CHARS = 500
@@ -62,15 +61,17 @@ class Reply:
 
 def get_status(url: HttpUrl, *, timeout_s: float) -> Reply:
     """Send one GET and read no more than the head of the answer."""
-    connection = _connection(url, min(timeout_s, MAX_WAIT_S))
+    headers = {"User-Agent": f"reco3-agent/{__version__}", "Accept": "*/*", "Connection": "close"}
+    allowed_s = min(timeout_s, MAX_WAIT_S)
     try:
-        connection.request("GET", url.target, headers={"User-Agent": f"reco3-agent/{__version__}"})
-        with connection.getresponse() as answer:
-            status = answer.status
-    except (OSError, http.client.HTTPException) as error:
+        connection = Connection(url.host, url.port, is_tls=url.is_tls, timeout_s=allowed_s)
+        try:
+            connection.send("GET", url.target, headers=headers, body=None, timeout_s=allowed_s)
+            status = connection.read_head().status
+        finally:
+            connection.close()
+    except (OSError, NotHttpError) as error:
         return Reply(None, _why(error))
-    finally:
-        connection.close()
     return Reply(status, f"answered {status}")
 
 
@@ -87,16 +88,11 @@ def connect(port: int, *, timeout_s: float) -> str:
     return reasons[0]
 
 
-def _connection(url: HttpUrl, timeout_s: float) -> http.client.HTTPConnection:
-    if url.is_tls:
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(url.host, url.port, timeout=timeout_s, context=context)
-    return http.client.HTTPConnection(url.host, url.port, timeout=timeout_s)
-
-
-def _why(error: OSError | http.client.HTTPException) -> str:
+def _why(error: OSError | NotHttpError) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, HungUpError):
+        return "hung up without an answer"
     if isinstance(error, OSError):
         return str(error.strerror or error)
-    return f"not an HTTP answer: {type(error).__name__}"
+    return f"not an HTTP answer: {error}"

@@ -3,10 +3,12 @@
 It refuses to let a value break a line or to print the API key.
 """
 
+import itertools
 import logging
-import logging.handlers
+import os
 import sys
 import time
+from pathlib import Path
 
 from reco3.agent.config import LoggingConfig
 
@@ -61,13 +63,47 @@ def _escaped(character: str) -> str:
 def _file_handler(config: LoggingConfig) -> logging.Handler:
     assert config.file is not None  # noqa: S101 - the caller looked; this tells the type checker
     config.file.parent.mkdir(parents=True, exist_ok=True)
-    return logging.handlers.RotatingFileHandler(
-        config.file,
-        maxBytes=int(config.max_size_mb * 1024 * 1024),
-        backupCount=config.backup_count,
-        encoding="utf-8",
-        errors="backslashreplace",
-    )
+    return _RotatingFile(config.file, max_bytes=int(config.max_size_mb * 1024 * 1024), backup_count=config.backup_count)
+
+
+class _RotatingFile(logging.FileHandler):
+    """A file that becomes FILE.1 before a line would make it too large, the older ones moving up to `backup_count`.
+
+    It stands in for that of `logging.handlers`, which brings half a megabyte of pickling and networking along.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, backup_count: int) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._max_bytes = max_bytes
+        self._backup_count = backup_count
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; like every handler it tells standard error what went wrong, and never its caller."""
+        try:
+            if self._is_full(len(self.format(record).encode("utf-8", "backslashreplace")) + 1):
+                self._rotate()
+        except OSError:
+            self.handleError(record)
+        super().emit(record)
+
+    def _is_full(self, more_bytes: int) -> bool:
+        # A pipe or a device has no size to speak of, and nobody could move it away.
+        path = Path(self.baseFilename)
+        size_bytes = path.stat().st_size if path.is_file() else 0
+        return size_bytes > 0 and size_bytes + more_bytes > self._max_bytes
+
+    def _rotate(self) -> None:
+        self.acquire()
+        try:
+            if self.stream is not None:
+                self.stream.close()  # Windows renames nothing that is open.
+            names = [self.baseFilename, *(f"{self.baseFilename}.{n + 1}" for n in range(self._backup_count))]
+            for newer, older in reversed(list(itertools.pairwise(names))):
+                if os.path.exists(newer):  # noqa: PTH110 - as `logging` itself, which knows paths as text
+                    os.replace(newer, older)  # noqa: PTH105 - likewise
+        finally:
+            self.stream = self._open()
+            self.release()
 
 
 class _LineFormatter(logging.Formatter):

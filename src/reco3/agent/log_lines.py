@@ -4,8 +4,10 @@ It refuses to take a word for a level: a line that says INFO is no error, whatev
 """
 
 import contextlib
+import functools
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +38,8 @@ _LEVEL_PATTERNS = (
     re.compile(rf"(?<=\w\.)({_CAPITALS})(?=:)"),
     re.compile(rf"(?:^|(?<=[\s\])]))(?P<bare>{_WORDS}) ?:(?=\s|$)", re.IGNORECASE),
 )
+# A character that each of them needs: looking for it is cheaper than looking for the pattern.
+_NEEDED = (("",), ("[", "<", "("), (".",), (":",))
 _LEVEL_FIELD = re.compile(
     rf"(?:^|(?<=[\s,{{(\[]))(?:level|lvl|severity|loglevel|log_level|levelname)=[\"']?({_WORDS})(?!\w)", re.IGNORECASE
 )
@@ -94,6 +98,8 @@ def _escape(unsafe: re.Match[str]) -> str:
 
 def visible(text: str) -> str:
     """The text with control, bidi and invisible characters spelt out."""
+    if text.isascii() and text.isprintable():
+        return text
     return _UNSAFE.sub(_escape, text)
 
 
@@ -102,20 +108,31 @@ def decode_line(line: bytes) -> str:
     return visible(line.decode("utf-8", "backslashreplace"))
 
 
-def extract_entry(line: bytes, *, now: datetime) -> LogEntry | None:
+def extract_entry(line: bytes, *, now: datetime, meta: dict[str, Any] | None = None) -> LogEntry | None:
     """Make an entry of a line whose level is WARN, ERROR or CRITICAL, or None of any other line.
 
     `now` stands in where the line tells no time of its own; a time without a zone is the PC's local time.
     """
     text = line.decode("utf-8", "backslashreplace")
-    plain = _ANSI.sub("", text)
+    if (usual := _USUAL_START.match(text)) is not None and "\x1b" not in text:
+        level = _CAPITAL_WORDS[usual["bare"]]
+        if not _is_count(text[:_HEADER_CHARS], usual, "bare"):
+            if level is Severity.INFO:
+                return None
+            ts_text = _usual_ts(usual) or format_ts(now)
+            return LogEntry(visible(text)[:MAX_LOG_MESSAGE_CHARS], ts_text, level, _code_of_text(text), meta)
+    return _extract_unusual(text, now=now, meta=meta)
+
+
+def _extract_unusual(text: str, *, now: datetime, meta: dict[str, Any] | None) -> LogEntry | None:
+    plain = _ANSI.sub("", text) if "\x1b" in text else text
     fields = _json_fields(plain)
     level = _level_of_fields(fields) if fields is not None else _level_of_text(plain)
     if level is None or level is Severity.INFO:
         return None
     ts = (_ts_of_fields(fields) if fields is not None else None) or _ts_of_text(plain, now) or now
     code = (_code_of_fields(fields) if fields is not None else None) or _code_of_text(plain)
-    return LogEntry(msg=visible(text)[:MAX_LOG_MESSAGE_CHARS], ts=format_ts(ts), level=level, code=code)
+    return LogEntry(visible(text)[:MAX_LOG_MESSAGE_CHARS], format_ts(ts), level, code, meta)
 
 
 def _level_of_text(text: str) -> Severity | None:
@@ -132,8 +149,8 @@ def _first_stated_level(text: str) -> Severity | None:
     header = text[:_HEADER_CHARS]
     found = [
         (match.start(1), match[1])
-        for pattern in _LEVEL_PATTERNS
-        if (match := _first_match(pattern, header)) is not None
+        for pattern, needed in zip(_LEVEL_PATTERNS, _NEEDED, strict=True)
+        if any(sign in header for sign in needed) and (match := _first_match(pattern, header)) is not None
     ]
     found += [
         (match.start(1), match[1])
@@ -150,9 +167,9 @@ def _first_match(pattern: re.Pattern[str], header: str) -> re.Match[str] | None:
     return None
 
 
-def _is_count(header: str, match: re.Match[str]) -> bool:
+def _is_count(header: str, match: re.Match[str], group: str | int = 1) -> bool:
     """Whether the word counts errors rather than naming a level: `0 errors`, `ERROR: 0`."""
-    start, end = match.span(1)
+    start, end = match.span(group)
     is_counted_before = _COUNT_BEFORE.search(header[max(0, start - 8) : start]) is not None
     return is_counted_before or _COUNT_AFTER.match(header, end) is not None
 
@@ -241,16 +258,23 @@ def _code_of_fields(fields: Mapping[str, Any]) -> str | None:
 
 def _code_of_text(text: str) -> str | None:
     searched = _KLOG.sub("", text[:_FIELDS_CHARS], count=1)
-    for pattern in (_CODE_FIELD, _CODE_TOKEN, _EXCEPTION_NAME):
-        if (match := pattern.search(searched)) is not None:
-            return match[1].rstrip(".:-")[:MAX_LOG_CODE_CHARS] or None
-    return None
+    match = _CODE_FIELD.search(searched) if "code" in searched.lower() else None
+    match = match or _CODE_TOKEN.search(searched)
+    if match is None and ("Error" in searched or "Exception" in searched):
+        match = _EXCEPTION_NAME.search(searched)
+    return None if match is None else match[1].rstrip(".:-")[:MAX_LOG_CODE_CHARS] or None
 
 
 _ISO = re.compile(
     r"(?<!\d)(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?"
     r"(Z|[+-]\d\d(?::?\d\d)?(?!\d)| ?(?:UTC|GMT|Z)\b| [+-]\d{4}(?!\d))?"
 )
+# How most lines begin: nothing that names a level can stand before the level, so no other pattern is needed.
+_USUAL_START = re.compile(_ISO.pattern + rf"[ \t]{{1,8}}[\[<(]?(?P<bare>{_CAPITALS})(?![\w=.\\%-])")
+_CAPITAL_WORDS: Mapping[str, Severity] = {
+    **{word.upper(): level for word, level in _LEVELS.items()},
+    **_CAPITAL_LEVELS,
+}
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _SYSLOG_TIME = re.compile(
     rf"(?:^|(?<=[\s\[>]))({'|'.join(_MONTHS)}) {{1,2}}(\d{{1,2}}) (\d\d):(\d\d):(\d\d)(?:\.(\d{{1,9}}))?"
@@ -258,6 +282,7 @@ _SYSLOG_TIME = re.compile(
 )
 _KLOG_TIME = re.compile(r"[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?")
 _TIME_CHARS = 200
+_SECOND_CHARS = len("2026-11-23T10:00:00")
 
 
 def _ts_of_text(text: str, now: datetime) -> datetime | None:
@@ -278,6 +303,23 @@ def _ts_of_text(text: str, now: datetime) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         return None
     return None
+
+
+def _usual_ts(usual: re.Match[str]) -> str | None:
+    """The time at the start of a line as `format_ts` writes it, or None when there is no such time."""
+    fraction, zone = usual[7], usual[8]
+    second = _utc_second(usual[0][:_SECOND_CHARS], zone, None if zone else time.tzname)
+    return None if second is None else f"{second}.{((fraction or '') + '000')[:3]}Z"
+
+
+@functools.lru_cache(maxsize=16)
+def _utc_second(local_second: str, zone: str | None, _local_zone: tuple[str, str] | None) -> str | None:
+    """Many lines share a second, and to convert one costs as much as all the rest."""
+    iso = _ISO.match(local_second + (zone or ""))
+    try:
+        return None if iso is None else format_ts(_ts_of_iso(iso))[:_SECOND_CHARS]
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _ts_of_iso(iso: re.Match[str]) -> datetime:

@@ -1,10 +1,11 @@
 """Follows log files across rotation and spools their WARN, ERROR and CRITICAL lines.
 
 It refuses to guess: where a file was truncated or replaced before it was read to its end, a `LOG_GAP` entry says so.
+What nobody can tell: a file truncated and filled again beyond the point read between two looks, with the same first
+1,024 bytes and the same 64 bytes before that point.
 """
 
 import contextlib
-import hashlib
 import io
 import os
 import re
@@ -16,22 +17,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reco3.agent.digests import sha256_hex
 from reco3.agent.log_lines import MAX_LINE_BYTES, decode_line, extract_entry, format_ts, may_matter, visible
-from reco3.agent.platform import open_shared
+from reco3.agent.platform import birth_mark, open_shared
 from reco3.agent.spool import GAP_CODE, FileOffset, Spool
 from reco3.protocol.commands import Severity
 from reco3.protocol.limits import MAX_LOG_CODE_CHARS, MAX_LOG_MESSAGE_CHARS
 from reco3.protocol.messages import LogEntry
 
 UNREADABLE_CODE = "LOG_UNREADABLE"
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
 
 _MAX_CHUNKS_PER_COLLECT = 8
 # A storm of errors in one file must not keep the heartbeat waiting.
 _MAX_FILE_S = 0.25
 _HOLD_S = 5.0
 _RELEASE_AFTER_S = 60.0
-_MAX_OLDER_FILES = 4
+_MAX_OLDER_FILES = 8
 _HEAD_BYTES = 1024
 _TAIL_BYTES = 64
 _MIN_BYTES_TO_KNOW_A_COPY = 32
@@ -63,13 +65,20 @@ class LogTail:
         self._monotonic = monotonic
         known = spool.offsets()
         self._followers = [_Follower(path, known.get(path)) for path in dict.fromkeys(paths)]
+        self._is_behind = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the last call of `collect` left something unread for want of time."""
+        return self._is_behind
 
     def collect(self) -> int:
         """Read what is new, spool what matters, and return how many entries were spooled.
 
-        Each file gives at least one MiB where it has it, and up to eight while time allows; the next call goes on
+        Each file gives at least one chunk where it has it, and up to eight while time allows; the next call goes on
         from there.
         """
+        self._is_behind = False
         return sum(self._collect_from(follower) for follower in self._followers)
 
     def close(self) -> None:
@@ -85,8 +94,11 @@ class LogTail:
             if step.entries or step.offset != follower.saved:
                 self._save(follower, step)
             spooled += len(step.entries)
-            if not step.is_more_due or self._monotonic() >= until_s:
+            if not step.is_more_due:
+                return spooled
+            if self._monotonic() >= until_s:
                 break
+        self._is_behind = True
         return spooled
 
     def _save(self, follower: "_Follower", step: "_Step") -> None:
@@ -112,9 +124,9 @@ class _OpenFile:
     file: io.FileIO
     device: int
     inode: int
+    birth: int = 0
     offset: int = 0
-    head_bytes: int = 0
-    head_sha256: str = ""
+    head: bytes = b""
     tail: bytes = b""
     is_inside_long_line: bool = False
     verified_as: tuple[int, int] | None = None
@@ -126,24 +138,33 @@ class _OpenFile:
         return FileOffset(
             device=self.device,
             inode=self.inode,
-            head_bytes=self.head_bytes,
-            head_sha256=self.head_sha256,
+            birth=self.birth,
+            head_bytes=len(self.head),
+            head_sha256=_sha256(self.head),
             offset=self.offset,
             tail_sha256=_sha256(self.tail),
             is_inside_long_line=self.is_inside_long_line,
         )
 
-    def move_to(self, offset: int) -> None:
+    def skip_to(self, offset: int) -> None:
         """Take everything before `offset` as read."""
         self.offset = offset
+        self.head = self.read_at(0, _HEAD_BYTES)
         self.tail = self.read_at(max(0, offset - _TAIL_BYTES), min(offset, _TAIL_BYTES))
-        if self.head_bytes < min(_HEAD_BYTES, offset):
-            head = self.read_at(0, min(_HEAD_BYTES, offset))
-            self.head_bytes, self.head_sha256 = len(head), _sha256(head)
+
+    def advance(self, consumed: bytes) -> None:
+        """Take `consumed`, which stood at the offset, as read.
+
+        It is remembered rather than looked up again: the file may have become another one meanwhile.
+        """
+        if len(self.head) < min(_HEAD_BYTES, self.offset + len(consumed)):
+            self.head = (self.head[: self.offset] + consumed[:_HEAD_BYTES])[:_HEAD_BYTES]
+        self.tail = (self.tail + consumed[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        self.offset += len(consumed)
 
     def start_over(self) -> None:
-        self.offset = self.head_bytes = 0
-        self.head_sha256, self.tail = "", b""
+        self.offset = 0
+        self.head = self.tail = b""
         self.is_inside_long_line = False
         self.held_at = None
 
@@ -153,7 +174,7 @@ class _OpenFile:
         while size > 0 and (part := self.file.read(size)):
             parts.append(part)
             size -= len(part)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def holds(self, known: FileOffset) -> bool:
         """Whether the bytes that `known` tells of are still there."""
@@ -165,14 +186,19 @@ class _OpenFile:
         return is_head_same and _sha256(tail) == known.tail_sha256
 
     def was_overwritten(self) -> bool:
-        """Whether what was read is no longer what stands there; looked up again only when the file changed."""
+        """Whether what was seen is no longer what stands there; looked up again only when the file changed.
+
+        Seen is more than read: also a file that waits its turn is known by how it begins.
+        """
         status = os.fstat(self.file.fileno())
         seen = (status.st_size, status.st_mtime_ns)
         if seen == self.verified_as:
             return False
-        if not self.holds(self.as_offset()):
+        head = self.read_at(0, _HEAD_BYTES)
+        tail = self.read_at(self.offset - len(self.tail), len(self.tail))
+        if status.st_size < self.offset or not head.startswith(self.head) or tail != self.tail:
             return True
-        self.verified_as = seen
+        self.head, self.verified_as = head, seen
         return False
 
 
@@ -248,7 +274,7 @@ class _Follower:
         if self._size_at_start is not None:
             device, inode, size = self._size_at_start
             if (opened.device, opened.inode) == (device, inode):
-                opened.move_to(min(size, os.fstat(opened.file.fileno()).st_size))
+                opened.skip_to(min(size, os.fstat(opened.file.fileno()).st_size))
             self._size_at_start = None
         return opened
 
@@ -279,24 +305,36 @@ class _Follower:
             return None
 
     def _lose_track(self, known: FileOffset, at_path: _OpenFile | None, now: datetime) -> None:
-        copy = _find_copy(self.path, known)
-        if copy is not None:
-            self._older.append(copy)
-        if at_path is None:
-            self._mark_gap("missing", now)
-        elif _is_same_file(at_path, known):
-            self._mark_gap("truncated", now)
-        else:
-            self._mark_gap("replaced", now)
+        copy = self._take_up_copy(known)
+        replaced_by = "truncated" if at_path is not None and _is_same_file(at_path, known) else "replaced"
+        self._mark_gap("missing" if at_path is None else replaced_by, now, read_to=known.offset, copy=copy)
 
-    def _mark_gap(self, reason: str, now: datetime) -> None:
+    def _take_up_copy(self, known: FileOffset) -> str | None:
+        """Read on in the copy that was made before the truncation, where there is one; returns its name.
+
+        When the file was copied and truncated more than once since, the newer copies hold what came in between.
+        """
+        copy = _find_copy(self.path, known)
+        if copy is None:
+            return None
+        self._older += [copy, *_open_newer_copies(self.path, copy)]
+        self._drop_oldest()
+        return visible(os.path.basename(copy.file.name))  # noqa: PTH119 - a name for people, of a path that is text
+
+    def _mark_gap(self, reason: str, now: datetime, *, read_to: int, copy: str | None) -> None:
         self._markers.append(
             LogEntry(
                 msg=f"{self._shown_path} was {reason} before it was read to its end: possible loss of lines",
                 ts=format_ts(now),
                 level=Severity.WARN,
                 code=GAP_CODE,
-                meta={"file": self._shown_path, "reason": reason, "possible_loss": True},
+                meta={
+                    "file": self._shown_path,
+                    "reason": reason,
+                    "possible_loss": True,
+                    "read_to": read_to,
+                    **({"read_on_in": copy} if copy else {}),
+                },
             )
         )
 
@@ -316,30 +354,37 @@ class _Follower:
         )
 
     def _read_next(self, now: datetime, monotonic_s: float) -> tuple[list[LogEntry], bool]:
+        if self._current is not None and self._current.was_overwritten():
+            self._restart_overwritten(self._current, now)
+            return [], True
         for opened in list(self._older):
-            chunk = self._read_chunk(opened, now, monotonic_s)
+            chunk_bytes = opened.read_at(opened.offset, CHUNK_BYTES)
+            if opened.was_overwritten():
+                self._mark_gap("truncated", now, read_to=opened.offset, copy=None)
+                self._let_go(opened)
+                continue
+            chunk = self._take_chunk(opened, chunk_bytes, now, monotonic_s)
             if chunk.has_progressed:
                 return chunk.entries, True
             self._release_if_idle(opened, monotonic_s)
         if self._current is None:
             return [], False
+        # Looked at after reading: what was overwritten before the look is not taken for the rest of the old content.
+        chunk_bytes = self._current.read_at(self._current.offset, CHUNK_BYTES)
         if self._current.was_overwritten():
             self._restart_overwritten(self._current, now)
             return [], True
-        chunk = self._read_chunk(self._current, now, monotonic_s)
+        chunk = self._take_chunk(self._current, chunk_bytes, now, monotonic_s)
         if chunk.has_progressed:
             return chunk.entries, True
         return [], self._move_on(self._current, monotonic_s)
 
     def _restart_overwritten(self, opened: _OpenFile, now: datetime) -> None:
-        copy = _find_copy(self.path, opened.as_offset())
-        if copy is not None:
-            self._older.append(copy)
-        self._mark_gap("truncated", now)
+        known = opened.as_offset()
+        self._mark_gap("truncated", now, read_to=known.offset, copy=self._take_up_copy(known))
         opened.start_over()
 
-    def _read_chunk(self, opened: _OpenFile, now: datetime, monotonic_s: float) -> "_Chunk":
-        chunk_bytes = opened.read_at(opened.offset, CHUNK_BYTES)
+    def _take_chunk(self, opened: _OpenFile, chunk_bytes: bytes, now: datetime, monotonic_s: float) -> "_Chunk":
         is_flush_due = opened.held_at == opened.offset and monotonic_s - opened.held_since_s >= _HOLD_S
         reader = _ChunkReader(
             file=self._shown_path,
@@ -350,7 +395,7 @@ class _Follower:
         )
         consumed, opened.is_inside_long_line = reader.read(chunk_bytes, is_inside_long_line=opened.is_inside_long_line)
         if consumed:
-            opened.move_to(opened.offset + consumed)
+            opened.advance(chunk_bytes[:consumed])
         if consumed or opened.last_growth_s is None:
             opened.last_growth_s = monotonic_s
         _note_held(opened, is_held=consumed < len(chunk_bytes), monotonic_s=monotonic_s)
@@ -358,8 +403,11 @@ class _Follower:
 
     def _release_if_idle(self, opened: _OpenFile, monotonic_s: float) -> None:
         if opened.held_at is None and _is_idle(opened, monotonic_s):
-            opened.file.close()
-            self._older.remove(opened)
+            self._let_go(opened)
+
+    def _let_go(self, opened: _OpenFile) -> None:
+        opened.file.close()
+        self._older.remove(opened)
 
     def _move_on(self, opened: _OpenFile, monotonic_s: float) -> bool:
         """Go to the next file when another one stands at the path; say whether there is one."""
@@ -370,9 +418,8 @@ class _Follower:
             return False
         if (at_path.st_dev, at_path.st_ino) == (opened.device, opened.inode):
             return False
-        try:
-            successor = _open(_successor_path(self.path, opened))
-        except OSError:
+        successor = _open_successor(self.path, opened, known=self._older)
+        if successor is None:
             return False
         self._older = [*self._older, opened]
         self._drop_oldest()
@@ -408,7 +455,7 @@ def _note_held(opened: _OpenFile, *, is_held: bool, monotonic_s: float) -> None:
 
 
 def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return sha256_hex(content)
 
 
 def _close(opened: _OpenFile | None) -> None:
@@ -427,16 +474,15 @@ def _open(path: str) -> _OpenFile:
     if not stat.S_ISREG(status.st_mode):
         file.close()
         raise OSError(0, "not a regular file")
-    return _OpenFile(file, status.st_dev, status.st_ino)
+    return _OpenFile(file, status.st_dev, status.st_ino, birth_mark(file))
 
 
 def _is_same_file(opened: _OpenFile, known: FileOffset) -> bool:
-    return (opened.device, opened.inode) == (known.device, known.inode)
+    return (opened.device, opened.inode) == (known.device, known.inode) and known.birth in {0, opened.birth}
 
 
 def _resumed(opened: _OpenFile, known: FileOffset) -> _OpenFile:
-    opened.head_bytes, opened.head_sha256 = known.head_bytes, known.head_sha256
-    opened.move_to(known.offset)
+    opened.skip_to(known.offset)
     opened.is_inside_long_line = known.is_inside_long_line
     return opened
 
@@ -464,12 +510,20 @@ def _find_copy(path: str, known: FileOffset) -> _OpenFile | None:
 
     Few bytes prove nothing, so below a minimum nothing is taken for a copy.
     """
-    if min(known.head_bytes, known.offset) < _MIN_BYTES_TO_KNOW_A_COPY:
+    if known.head_bytes < _MIN_BYTES_TO_KNOW_A_COPY:
         return None
     for sibling in _siblings(path):
         if sibling.inode() != known.inode and (opened := _open_matching(sibling.path, known)) is not None:
             return opened
     return None
+
+
+def _open_newer_copies(path: str, copy: _OpenFile) -> list[_OpenFile]:
+    with contextlib.suppress(OSError):
+        rotated = sorted(_rotated(path), key=lambda one: one.rank)
+        ranks = [one.rank for one in rotated if one.identity == (copy.device, copy.inode)]
+        return [_open(one.path) for one in rotated if ranks and one.rank > ranks[0]]
+    return []
 
 
 def _open_matching(path: str, known: FileOffset) -> _OpenFile | None:
@@ -486,30 +540,69 @@ def _open_matching(path: str, known: FileOffset) -> _OpenFile | None:
 _ROTATED_SUFFIX = re.compile(r"[.-][0-9][0-9T_:.-]*")
 
 
-def _successor_path(path: str, opened: _OpenFile) -> str:
-    """Name the file that was written after `opened`: when rotation came twice between two looks, not yet the path's."""
-    newer_than = os.fstat(opened.file.fileno()).st_mtime_ns
-    own_rank: tuple[int, int, str] = (newer_than, 1, "")
-    candidates: list[tuple[tuple[int, int, str], str]] = []
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A file that may have been written after another: where it is, which it is, and its place in the order."""
+
+    path: str
+    identity: tuple[int, int]
+    rank: tuple[int, int, str]
+
+
+def _open_successor(path: str, opened: _OpenFile, *, known: Sequence[_OpenFile]) -> _OpenFile | None:
+    """Open the file that was written after `opened`: when rotation came twice between two looks, not yet the path's.
+
+    Names change while we look, so what was opened must still be the successor afterwards; if not, None is for now.
+    """
+    try:
+        successor = _open(_successor(path, opened, known=known).path)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        if _successor(path, opened, known=known).identity == (successor.device, successor.inode):
+            return successor
+    successor.file.close()
+    return None
+
+
+def _successor(path: str, opened: _OpenFile, *, known: Sequence[_OpenFile]) -> _Candidate:
+    """Find the rotated file that follows `opened`, or the one at the path when none does.
+
+    Raises:
+        OSError: there is nothing at the path, or a name changed while we looked.
+    """
+    own = (opened.device, opened.inode)
+    rotated = list(_rotated(path))
+    own_rank = next((one.rank for one in rotated if one.identity == own), None)
+    status = os.fstat(opened.file.fileno())
+    if own_rank is None:
+        # Deleted, moved elsewhere or renamed as nobody usually does it: only the time of writing is left to go by.
+        own_rank = (_BY_TIME, status.st_mtime_ns, "")
+        rotated = [replace(one, rank=(_BY_TIME, os.stat(one.path).st_mtime_ns, "")) for one in rotated]  # noqa: PTH116 - as above
+    passed = {own, *((one.device, one.inode) for one in known)}
+    newer = [one for one in rotated if one.rank > own_rank and one.identity not in passed]
+    if newer:
+        return min(newer, key=lambda one: one.rank)
+    at_path = os.stat(path)  # noqa: PTH116 - as above
+    return _Candidate(path, (at_path.st_dev, at_path.st_ino), own_rank)
+
+
+_BY_DATE, _BY_TIME, _BY_COUNTER = 0, 1, 2
+
+
+def _rotated(path: str) -> Iterator[_Candidate]:
     for sibling in _siblings(path):
         suffix = sibling.path[len(path) :]
-        if _ROTATED_SUFFIX.fullmatch(suffix) is None:
-            continue
-        status = sibling.stat(follow_symlinks=False)
-        rank = (status.st_mtime_ns, *_suffix_rank(suffix))
-        if (status.st_dev, status.st_ino) == (opened.device, opened.inode):
-            own_rank = rank
-        else:
-            candidates.append((rank, sibling.path))
-    newer = sorted(candidate for candidate in candidates if candidate[0] > own_rank)
-    return newer[0][1] if newer else path
+        if _ROTATED_SUFFIX.fullmatch(suffix) is not None:
+            status = sibling.stat(follow_symlinks=False)
+            yield _Candidate(sibling.path, (status.st_dev, status.st_ino), _suffix_rank(suffix))
 
 
-def _suffix_rank(suffix: str) -> tuple[int, str]:
-    """Order files of the same age: `.1` was rotated after `.2`, a later date after an earlier one."""
+def _suffix_rank(suffix: str) -> tuple[int, int, str]:
+    """Order rotated names by age: `.1` was rotated after `.2`, a later date after an earlier one."""
     digits = suffix[1:]
     is_counter = digits.isdecimal() and len(digits) <= 3  # noqa: PLR2004 - longer ones are dates
-    return (-int(digits), "") if is_counter else (0, suffix)
+    return (_BY_COUNTER, -int(digits), "") if is_counter else (_BY_DATE, 0, suffix)
 
 
 @dataclass(slots=True)
@@ -551,15 +644,14 @@ class _ChunkReader:
         if not may_matter(line):
             return
         content = line.rstrip(b"\r\n")
-        entry = extract_entry(content[:MAX_LINE_BYTES], now=self.now)
-        if entry is None:
-            return
         meta: dict[str, Any] = {"file": self.file, "line_offset": self.base + start}
         if len(content) > MAX_LINE_BYTES:
             meta["cut_bytes"] = len(content) - MAX_LINE_BYTES
         if is_partial:
             meta["partial"] = True
-        self._record = _Record(replace(entry, meta=meta), start, content.startswith(_TRACEBACK))
+        entry = extract_entry(content[:MAX_LINE_BYTES], now=self.now, meta=meta)
+        if entry is not None:
+            self._record = _Record(entry, start, content.startswith(_TRACEBACK))
 
     def _read_rest(self, chunk: bytes, end: int) -> tuple[int, bool]:
         """Deal with what follows the last newline, and with a record that may go on after it."""
@@ -657,6 +749,8 @@ class _Record:
         self.joined_bytes += len(content)
 
     def finished(self) -> LogEntry:
+        if not self.joined and not self.cut_lines:
+            return self.entry
         while self.joined and not self.joined[-1]:
             self.joined.pop()
         meta = dict(self.entry.meta or {})

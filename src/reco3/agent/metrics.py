@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import psutil
-
 from reco3.agent import platform
+from reco3.agent.platform.readings import ProcessorReading
 from reco3.protocol.messages import InterfaceTotals, Metrics, WatchedProcess
 
 MAX_PIDS = 50
@@ -46,19 +45,24 @@ class Sampler:
         self._processor = _ProcessorUse()
         self._oldest: dict[str, Sighting] = {}
         self._restarts: dict[str, int] = {}
+        self._known: Mapping[str, Sequence[Sighting]] = {}
+
+    def known(self, name: str) -> Sequence[Sighting]:
+        """The processes of a watched name that the last sample saw; called from any thread."""
+        return self._known.get(name, ())
 
     def sample(self, *, mode: str, apply_enabled: bool) -> Metrics:
         """Measure everything once; the first sample takes a tenth of a second to measure the processor over."""
-        memory = psutil.virtual_memory()
+        memory = _memory_use()
         disk = _disk_use()
         interfaces = _interface_totals()
         counted = _counted_interfaces(interfaces)
         return Metrics(
             cpu_percent=self._processor.percent(),
-            cpu_count=psutil.cpu_count(),
-            mem_percent=round(memory.percent, 1),
-            mem_used_mb=round((memory.total - memory.available) / _MIB, 1),
-            mem_total_mb=round(memory.total / _MIB, 1),
+            cpu_count=os.cpu_count(),
+            mem_percent=memory.percent,
+            mem_used_mb=memory.used_mb,
+            mem_total_mb=memory.total_mb,
             disk_percent=disk.percent,
             disk_used_gb=disk.used_gb,
             disk_total_gb=disk.total_gb,
@@ -76,6 +80,7 @@ class Sampler:
         if not self._watched:
             return []
         found = find_processes([one.name for one in self._watched])
+        self._known = found
         return [self._describe(one, found[one.name]) for one in self._watched]
 
     def _describe(self, watched: WatchedName, sightings: Sequence[Sighting]) -> WatchedProcess:
@@ -107,29 +112,45 @@ class Sampler:
 class _ProcessorUse:
     """The processor's use between two calls.
 
-    psutil's own `cpu_percent` answers 0.0 at first and keeps its memory by thread; this does neither.
+    There is none before the second look, so the first call takes two, a tenth of a second apart.
     """
 
-    last: tuple[float, float] | None = None
+    last: ProcessorReading | None = None
     last_percent: float | None = None
 
     def percent(self) -> float | None:
+        try:
+            return self._percent()
+        except OSError:
+            return None
+
+    def _percent(self) -> float | None:
         if self.last is None:
-            self.last = _busy_and_total_s()
+            self.last = platform.read_processor()
             time.sleep(_FIRST_INTERVAL_S)
-        busy_s, total_s = _busy_and_total_s()
-        elapsed_s = total_s - self.last[1]
+        now = platform.read_processor()
+        elapsed_s = now.total_s - self.last.total_s
         if elapsed_s > 0:
-            self.last_percent = round(min(100.0, max(0.0, 100 * (busy_s - self.last[0]) / elapsed_s)), 1)
-            self.last = (busy_s, total_s)
+            self.last_percent = round(min(100.0, max(0.0, 100 * (now.busy_s - self.last.busy_s) / elapsed_s)), 1)
+            self.last = now
         return self.last_percent
 
 
-def _busy_and_total_s() -> tuple[float, float]:
-    times = psutil.cpu_times()
-    # Linux counts a guest's time within `user` already.
-    total_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-    return total_s - times.idle - getattr(times, "iowait", 0.0), total_s
+@dataclass(frozen=True, slots=True)
+class _MemoryUse:
+    percent: float | None = None
+    used_mb: float | None = None
+    total_mb: float | None = None
+
+
+def _memory_use() -> _MemoryUse:
+    try:
+        read = platform.read_memory()
+    except OSError:
+        return _MemoryUse()
+    used_bytes = read.total_bytes - read.available_bytes
+    percent = round(100 * used_bytes / read.total_bytes, 1) if read.total_bytes else None
+    return _MemoryUse(percent, round(used_bytes / _MIB, 1), round(read.total_bytes / _MIB, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +162,18 @@ class _DiskUse:
 
 def _disk_use() -> _DiskUse:
     try:
-        use = psutil.disk_usage(platform.system_disk_path())
+        read = platform.read_disk(platform.system_disk_path())
     except OSError:
         return _DiskUse()
-    return _DiskUse(round(use.percent, 1), round(use.used / _GIB, 2), round(use.total / _GIB, 2))
+    usable_bytes = read.used_bytes + read.free_bytes
+    percent = round(100 * read.used_bytes / usable_bytes, 1) if usable_bytes else None
+    return _DiskUse(percent, round(read.used_bytes / _GIB, 2), round(read.total_bytes / _GIB, 2))
 
 
 def _interface_totals() -> list[InterfaceTotals] | None:
     """Read every interface but the loopback, the busiest first."""
     try:
-        counters = psutil.net_io_counters(pernic=True)
+        counters = platform.read_interfaces()
     except OSError:
         return None
     totals = [
@@ -185,6 +208,24 @@ def find_processes(names: Sequence[str]) -> Mapping[str, list[Sighting]]:
             for spelled in wanted[name]:
                 found[spelled].append(Sighting(started, pid))
     return {name: sorted(sightings, key=lambda one: (one.started, one.pid)) for name, sightings in found.items()}
+
+
+def still_there(name: str, known: Sequence[Sighting]) -> list[Sighting] | None:
+    """Look at known processes of a name alone; None when only a look at all can tell what there is.
+
+    That is so when the oldest has gone, and when the agent itself goes by that name, which nobody must overlook.
+    """
+    wanted = {platform.fold_name(name): [name]}
+    own = platform.read_process(os.getpid())
+    if not known or own is None or _names_of(os.getpid(), own[0], wanted) & wanted.keys():
+        return None
+    left = [one for one in known if _is_still(one, wanted)]
+    return left if left and left[0] == known[0] else None
+
+
+def _is_still(one: Sighting, wanted: Mapping[str, object]) -> bool:
+    found = platform.read_process(one.pid)
+    return found is not None and found[1] == one.started and bool(_names_of(one.pid, found[0], wanted) & wanted.keys())
 
 
 def _names_of(pid: int, program: str, wanted: Mapping[str, object]) -> set[str]:

@@ -4,6 +4,7 @@ It refuses to widen by itself: being cut off turns NORMAL into SAFE, and only th
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -13,25 +14,33 @@ from reco3.protocol.commands import Mode
 
 FAILURES_UNTIL_SAFE = 5
 SUCCESSES_UNTIL_BACK = 3
+# Two threads that fail side by side make five failures in a second or two, which is a restart and no outage.
+SHORTEST_OUTAGE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class ContactCounter:
-    """Counts contacts with the server in a row and says when the agent is cut off."""
+    """Counts contacts with the server in a row and says when the agent is cut off.
+
+    `failing_since_s` is when the first of the failures in a row was noted, on a clock that only goes forward.
+    """
 
     failures_in_row: int = 0
     successes_in_row: int = 0
     is_cut_off: bool = False
+    failing_since_s: float = 0.0
 
     def after_success(self) -> "ContactCounter":
         """One more contact went well."""
         successes = self.successes_in_row + 1
         return ContactCounter(0, successes, self.is_cut_off and successes < SUCCESSES_UNTIL_BACK)
 
-    def after_failure(self) -> "ContactCounter":
-        """One more contact failed."""
+    def after_failure(self, now_s: float) -> "ContactCounter":
+        """One more contact failed; many in a row are an outage only when they also span some time."""
         failures = self.failures_in_row + 1
-        return ContactCounter(failures, 0, self.is_cut_off or failures >= FAILURES_UNTIL_SAFE)
+        since_s = now_s if failures == 1 else self.failing_since_s
+        is_outage = failures >= FAILURES_UNTIL_SAFE and now_s - since_s >= SHORTEST_OUTAGE_S
+        return ContactCounter(failures, 0, self.is_cut_off or is_outage, since_s)
 
 
 def effective_mode(chosen: Mode, *, is_cut_off: bool) -> Mode:
@@ -42,8 +51,9 @@ def effective_mode(chosen: Mode, *, is_cut_off: bool) -> Mode:
 class Modes:
     """The mode as both threads of the agent see it."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._journal = journal
+        self._now_s = now_s
         self._on_change: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._counter = ContactCounter()
@@ -80,7 +90,8 @@ class Modes:
     def note_failure(self) -> None:
         """Count a failed contact."""
         self._update(
-            lambda: self._count(self._counter.after_failure()), cause=f"{FAILURES_UNTIL_SAFE} failed contacts in a row"
+            lambda: self._count(self._counter.after_failure(self._now_s())),
+            cause=f"at least {FAILURES_UNTIL_SAFE} failed contacts in a row, for {SHORTEST_OUTAGE_S:g} s or longer",
         )
 
     def _read_chosen(self) -> Mode:

@@ -4,7 +4,6 @@ It refuses to reload an nginx whose configuration does not pass its own test, an
 workers that know it serve.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from reco3.agent import platform
 from reco3.agent.config import LimitDriver, NginxConfig
+from reco3.agent.digests import sha256_hex
 from reco3.agent.rate_limits import Change, RateLimitError, read_text, write
 from reco3.agent.runner import Outcome, Run
 from reco3.agent.waiting import Stopwatch, wait_for
@@ -231,7 +231,7 @@ def server_text(limits: Mapping[str, Any]) -> str:
 
 def _zone(endpoint: str) -> str:
     """Name it after the endpoint: nginx keeps a zone over a reload, and refuses one whose key has changed."""
-    return f"reco3_{hashlib.sha256(endpoint.encode()).hexdigest()[:16]}"
+    return f"reco3_{sha256_hex(endpoint.encode())[:16]}"
 
 
 def _read_limit(line: str) -> tuple[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ It refuses to guess: what cannot be told from the two looks is unknown, and a pe
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -13,6 +13,7 @@ from reco3.agent.config import ControlConfig, WatchedProgram
 from reco3.agent.jobs import Job
 from reco3.agent.journal import Journal, Undo
 from reco3.agent.lifecycle import Outcome, Verdict
+from reco3.agent.metrics import Sighting
 from reco3.agent.nginx_limits import NginxDriver
 from reco3.agent.platform.service_states import Condition
 from reco3.agent.rate_limits import RateLimitError
@@ -34,12 +35,17 @@ LOOK_EVERY_S = 0.25
 NOT_RUN_AGAIN = "it will not be run again: request it anew if it is still wanted"
 
 
-def capture(action: Action, control: ControlConfig) -> dict[str, Any]:
-    """Look at what a command is going to act on; of processes the oldest, all pids, and the service's state."""
+def capture(
+    action: Action, control: ControlConfig, *, known: Callable[[str], Sequence[Sighting]] = lambda _name: ()
+) -> dict[str, Any]:
+    """Look at what a command is going to act on; of processes the oldest, all pids, and the service's state.
+
+    `known` tells which processes of a name there were a moment ago, which makes the look a short one.
+    """
     match action:
         case RunProgram() | RollbackProgram():
             program = action.program or WatchedProgram(action.process)
-            return targets.look(program.name, program.service).record()
+            return targets.look(program.name, program.service, known=known(program.name)).record()
         case SetRateLimit() | Rollback():
             return {"boot_id": platform.boot_id(), "rate_limits": _digest_now(control)}
         case SetMode() | NotifyOps():

@@ -5,7 +5,6 @@ The drivers `file` and `command` are here; the third is in `nginx_limits`.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from reco3.agent.config import LimitCommands, LimitDriver
+from reco3.agent.digests import sha256_hex
 from reco3.agent.runner import Outcome
 from reco3.agent.security import SetRateLimit
 
@@ -231,7 +231,7 @@ def read_text(path: Path) -> str | None:
 
 def digest(text: str | None) -> str | None:
     """Tell one content of the file from another."""
-    return None if text is None else hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return None if text is None else sha256_hex(text.encode("utf-8"))
 
 
 def _parse_json(path: Path, text: str | None) -> dict[str, Any]:

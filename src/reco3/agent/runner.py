@@ -5,22 +5,22 @@ It refuses shells, standard input, the agent's own environment, and to wait or t
 
 import contextlib
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
-
-import psutil
+from typing import IO, TYPE_CHECKING, Any
 
 from reco3.agent import failpoints
+
+if TYPE_CHECKING:
+    import subprocess
 
 KILL_GRACE_S = 2.0
 MAX_FILE_BYTES = 8 * 1024 * 1024
 _LOOK_EVERY_S = 0.5
-_KILL_AGAIN_S = 0.02
+_HEAD_START_S = 0.05
 _COMMAND_ID_VARIABLE = "RECO3_COMMAND_ID"
 _KEPT_VARIABLES = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"),
@@ -34,6 +34,7 @@ class Run:
     """What to run; of its output the last `max_output_bytes` are kept.
 
     `command_id` goes into the environment of what runs, and by it `leftovers` finds what outlived a killed agent.
+    `when_started` is called once it runs, and may take a moment: the process does not wait for it.
     """
 
     argv: tuple[str, ...]
@@ -41,6 +42,7 @@ class Run:
     max_output_bytes: int
     cwd: Path | None = None
     command_id: str = ""
+    when_started: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,10 @@ def run(order: Run) -> Outcome:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             return _outcome(None, (f"cannot start {order.argv[0]}: {reason}", False), started_at)
         failpoints.hit("during_act")
-        is_over = _wait(child, output, started_at + order.timeout_s)
+        # Two that start at once on a small PC slow each other down, and the process matters more.
+        is_over = _wait(child, output, min(time.monotonic() + _HEAD_START_S, started_at + order.timeout_s))
+        order.when_started()
+        is_over = is_over or _wait(child, output, started_at + order.timeout_s)
         if not is_over:
             _kill_tree(child)
         kept = output.tail(order.max_output_bytes)
@@ -83,12 +88,9 @@ def leftovers(command_id: str) -> list[int]:
 
     A service that it restarted is among them when that was started directly, not by the system's service manager.
     """
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(_COMMAND_ID_VARIABLE) == command_id and _is_alive(process):
-                found.append(process.pid)
-    return found
+    from reco3.agent import process_trees  # noqa: PLC0415 - needs psutil, which most agents never need
+
+    return process_trees.find_with_variable(_COMMAND_ID_VARIABLE, command_id)
 
 
 def _outcome(exit_code: int | None, kept: tuple[str, bool], started_at: float, *, timed_out: bool = False) -> Outcome:
@@ -97,6 +99,8 @@ def _outcome(exit_code: int | None, kept: tuple[str, bool], started_at: float, *
 
 
 def _start(order: Run, write_fd: int) -> "subprocess.Popen[bytes]":
+    import subprocess  # noqa: PLC0415 - most agents never run anything, and it costs them half a megabyte
+
     own_group: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
@@ -118,6 +122,8 @@ def _environment(order: Run) -> dict[str, str]:
 
 
 def _wait(child: "subprocess.Popen[bytes]", output: "_Output", deadline: float) -> bool:
+    import subprocess  # noqa: PLC0415 - as above
+
     while (remaining_s := deadline - time.monotonic()) > 0:
         try:
             child.wait(min(remaining_s, _LOOK_EVERY_S))
@@ -129,45 +135,17 @@ def _wait(child: "subprocess.Popen[bytes]", output: "_Output", deadline: float) 
 
 
 def _kill_tree(child: "subprocess.Popen[bytes]") -> None:
-    """Kill until nothing of it is left: while one process is being killed another may be born.
+    """Kill it and all that it left behind.
 
     The child is reaped last: until then its number cannot be given to a stranger.
     """
-    deadline = time.monotonic() + KILL_GRACE_S
-    while (doomed := _tree(child.pid)) and time.monotonic() < deadline:
-        for process in doomed:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        time.sleep(_KILL_AGAIN_S)
+    import subprocess  # noqa: PLC0415 - as above
+
+    from reco3.agent import process_trees  # noqa: PLC0415 - as above
+
+    process_trees.kill(child.pid, within_s=KILL_GRACE_S)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(KILL_GRACE_S)
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    """The process, its descendants, and what else lives in the session it was given."""
-    found: dict[int, psutil.Process] = {}
-    with contextlib.suppress(psutil.Error):
-        root = psutil.Process(pid)
-        found = {process.pid: process for process in [root, *root.children(recursive=True)]}
-    if sys.platform != "win32":
-        found |= {member.pid: member for member in _session(pid)}
-    return [process for process in found.values() if _is_alive(process)]
-
-
-def _session(pid: int) -> list[psutil.Process]:
-    members = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(OSError):
-            if os.getsid(process.pid) == pid:
-                members.append(process)
-    return members
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
-"""The thread that tells the server how the PC is: collect → spool → send.
+"""The thread that tells the server how the PC is: heartbeats, and log lines from the files into the spool.
 
-It refuses to look at commands, so that a command that takes a minute never stops a heartbeat.
+It refuses to look at commands and to wait for the answer to a batch of log lines, so that neither a command that takes
+a minute nor a long drain ever stops a heartbeat.
 """
 
 import contextlib
@@ -10,34 +11,41 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reco3.agent.config import AgentConfig
 from reco3.agent.contacts import Contact, delay_after_s
-from reco3.agent.http_client import Backoff, ContactError, HttpClient, RefusedError
+from reco3.agent.http_client import Backoff, ContactError, HttpClient
 from reco3.agent.journal import Journal, JournalError
 from reco3.agent.log_file import log_event, log_traceback
+from reco3.agent.log_sending import LogSender
 from reco3.agent.logs_tail import LogTail
-from reco3.agent.metrics import Sampler, WatchedName
+from reco3.agent.metrics import Sampler, Sighting, WatchedName
 from reco3.agent.modes import Modes
-from reco3.agent.spool import Batch, Spool, SpoolTooNewError
+from reco3.agent.spool import Spool, SpoolTooNewError
 from reco3.protocol.limits import HEARTBEAT_PERIOD_S
-from reco3.protocol.messages import Heartbeat, LogBatch, LogEntry
+from reco3.protocol.messages import Heartbeat, LogEntry
 
-LINES_PER_BATCH = 100
-BATCHES_IN_A_ROW = 50
-MAX_SPOOL_BYTES = 64 * 1024 * 1024
+MAX_SPOOL_BYTES = 256 * 1024 * 1024
 MODE_LOOK_PERIOD_S = 2.0
 UNEXPECTED_DELAY_S = 5.0
-_UNACCEPTABLE = (400, 413, 422)
+SPOOL_TROUBLE_DELAY_S = 5.0
+FLUSH_WITHIN_S = 4.0
 
 
 class Telemetry:
     """Heartbeats and log lines, each at its own period and with its own back-off."""
 
     def __init__(
-        self, config: AgentConfig, *, client: HttpClient, contact: Contact, modes: Modes, journal: Journal
+        self,
+        config: AgentConfig,
+        *,
+        client: HttpClient,
+        log_client: HttpClient,
+        contact: Contact,
+        modes: Modes,
+        journal: Journal,
     ) -> None:
         self._config = config
         self._client = client
@@ -53,8 +61,19 @@ class Telemetry:
         self._wake = threading.Event()
         self._is_stopping = False
         self._heartbeat = _Schedule(config.intervals.heartbeat_s, is_jittered=True)
-        self._sending = _Schedule(config.intervals.logs_s)
+        self._collecting = _Schedule(config.intervals.logs_s)
+        self._sender = LogSender(log_client, contact, when_answered=self._wake.set)
         self._mode_look = _Schedule(MODE_LOOK_PERIOD_S)
+        self._started_ms = round(time.time() * 1000)
+        self._look_for_commands: Callable[[], None] = lambda: None
+
+    def when_commands_wait(self, call: Callable[[], None]) -> None:
+        """Have `call` called from this thread whenever the server says that commands may wait for this PC."""
+        self._look_for_commands = call
+
+    def known_processes(self, name: str) -> Sequence[Sighting]:
+        """Which processes of a watched name the last heartbeat told of; called from either thread."""
+        return self._sampler.known(name)
 
     def announce(self) -> None:
         """Send a heartbeat now, because what it tells has changed; called from either thread."""
@@ -64,7 +83,7 @@ class Telemetry:
     def report_incident(self, entry: LogEntry) -> None:
         """Send a log line of the agent's own, as durably as those of the watched files; called from either thread."""
         self._incidents.put(entry)
-        self._sending.hasten()
+        self._collecting.hasten()
         self._wake.set()
 
     def stop(self) -> None:
@@ -75,17 +94,18 @@ class Telemetry:
     def break_off(self) -> None:
         """Give up the request that is going on: the server has had its time."""
         self._client.interrupt()
+        self._sender.interrupt()
 
     def run(self) -> None:
         """Do one turn after another until stopped, then collect and send for the last time."""
         # Before the first heartbeat: who sees the PC online may count on its log files being followed from then on.
         self._guarded(self._collect)
-        self._sending.hasten()
         while not self._is_stopping:
             self._guarded(self._turn)
             self._wake.wait(self._idle_s())
             self._wake.clear()
         self._guarded(self._last_turn)
+        self._sender.close()
         if self._logs:
             self._logs.close()
         self._client.close()
@@ -95,7 +115,7 @@ class Telemetry:
             turn()
         except Exception as error:  # noqa: BLE001 - the loop turn: whatever went wrong, monitoring goes on
             log_traceback("telemetry_failed", error)
-            for schedule in (self._heartbeat, self._sending, self._mode_look):
+            for schedule in (self._heartbeat, self._collecting, self._mode_look):
                 schedule.postpone(UNEXPECTED_DELAY_S)
 
     def _turn(self) -> None:
@@ -104,27 +124,43 @@ class Telemetry:
             self._mode_look.done()
         if self._heartbeat.is_due():
             self._send_heartbeat()
-        if self._sending.is_due():
+        if self._collecting.is_due():
             self._collect()
-            self._send_logs()
+        self._send_logs()
 
     def _last_turn(self) -> None:
-        self._collect()
-        self._send_logs()
         self._send_heartbeat()
+        self._collect()
+        if self._logs:
+            self._sender.flush(self._logs.spool, until_s=time.monotonic() + FLUSH_WITHIN_S)
 
     def _idle_s(self) -> float:
-        return min(schedule.remaining_s() for schedule in (self._heartbeat, self._sending, self._mode_look))
+        schedules = (self._heartbeat, self._collecting, self._mode_look)
+        return min(self._sender.remaining_s(), *(schedule.remaining_s() for schedule in schedules))
 
     def _send_heartbeat(self) -> None:
         self._heartbeat.done()
         metrics = self._sampler.sample(mode=self._modes.current, apply_enabled=self._config.control.apply_enabled)
-        metrics = replace(metrics, journal=self._journal_epoch(), veto_s=self._config.control.veto_s)
+        metrics = replace(
+            metrics,
+            journal=self._journal_epoch(),
+            veto_s=self._config.control.veto_s,
+            agent_started_ms=self._started_ms,
+        )
         heartbeat = Heartbeat(metrics, self._config.platform, self._config.version)
         try:
-            self._contact.ask("heartbeat", lambda: self._client.heartbeat(heartbeat))
+            are_commands_waiting = self._contact.ask("heartbeat", lambda: self._client.heartbeat(heartbeat))
         except ContactError as error:
             self._heartbeat.failed(error)
+            self._note_heartbeat(is_answered=False)
+        else:
+            self._note_heartbeat(is_answered=True)
+            if are_commands_waiting:
+                self._look_for_commands()
+
+    def _note_heartbeat(self, *, is_answered: bool) -> None:
+        with self._spool_in_use():
+            self._sender.note_heartbeat(self._logs.spool if self._logs else None, is_answered=is_answered)
 
     def _journal_epoch(self) -> str | None:
         try:
@@ -133,16 +169,26 @@ class Telemetry:
             return None
 
     def _collect(self) -> None:
-        self._sending.done()
-        try:
+        self._collecting.done()
+        began_s = time.thread_time()
+        with self._spool_in_use():
             if self._logs is None:
                 self._logs = _LogPipe.open(self._config)
             self._spool_incidents(self._logs.spool)
             self._logs.tail.collect()
+            if self._logs.tail.is_behind:
+                # Half as long a pause as it took of the processor: a storm of lines may not cost a whole core.
+                self._collecting.postpone((time.thread_time() - began_s) / 2)
+            self._note_uncollected("")
+
+    @contextlib.contextmanager
+    def _spool_in_use(self) -> Iterator[None]:
+        """Outlive a spool that cannot be used now: the lines stay in their files, and heartbeats go on."""
+        try:
+            yield
         except (OSError, sqlite3.Error, SpoolTooNewError) as error:
             self._note_uncollected(str(error))
-        else:
-            self._note_uncollected("")
+            self._sender.postpone(SPOOL_TROUBLE_DELAY_S)
 
     def _spool_incidents(self, spool: Spool) -> None:
         """Raises: sqlite3.Error, when the one at hand is kept for the next time."""
@@ -165,34 +211,9 @@ class Telemetry:
             log_event("logs_collected_again")
 
     def _send_logs(self) -> None:
-        """Send batch after batch until nothing is left, something fails, or a heartbeat is due."""
-        for _ in range(BATCHES_IN_A_ROW):
-            batch = self._logs.spool.next_batch(self._logs.lines_per_batch) if self._logs else None
-            if batch is None or self._logs is None:
-                return
-            if not self._send_batch(batch, self._logs):
-                return
-            if self._heartbeat.is_due() and not self._is_stopping:
-                break
-        self._sending.hasten()
-
-    def _send_batch(self, batch: Batch, logs: "_LogPipe") -> bool:
-        message = LogBatch(list(batch.entries), batch.stream, batch.epoch, batch.first_seq)
-        try:
-            acked_seq = self._contact.ask("logs", lambda: self._client.send_logs(message, first_seq=batch.first_seq))
-        except RefusedError as error:
-            if error.status in _UNACCEPTABLE:
-                return logs.give_way(batch, error)
-            self._sending.failed(error)
-            return False
-        except ContactError as error:
-            self._sending.failed(error)
-            return False
-        logs.lines_per_batch = LINES_PER_BATCH
-        if acked_seq < batch.first_seq:
-            return False
-        logs.spool.ack(acked_seq)
-        return True
+        if self._logs is not None:
+            with self._spool_in_use():
+                self._sender.turn(self._logs.spool)
 
 
 class _Schedule:
@@ -230,27 +251,17 @@ class _Schedule:
         self.postpone(delay_after_s(error, self._backoff))
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _LogPipe:
-    """The tail of the watched files, the spool it fills, and how much of that goes into one batch."""
+    """The tail of the watched files, and the spool it fills."""
 
     spool: Spool
     tail: LogTail
-    lines_per_batch: int = LINES_PER_BATCH
 
     @classmethod
     def open(cls, config: AgentConfig) -> "_LogPipe":
         spool = Spool(config.state_dir / "spool.db", max_bytes=MAX_SPOOL_BYTES)
         return cls(spool, LogTail(config.watch.log_files, spool))
-
-    def give_way(self, batch: Batch, error: RefusedError) -> bool:
-        """Find the line that the server will not take, by halves, and leave it out: it must not hold up the others."""
-        if len(batch.entries) > 1:
-            self.lines_per_batch = len(batch.entries) // 2
-            return True
-        log_event("log_line_dropped", logging.WARNING, seq=batch.first_seq, error=error, line=batch.entries[0].msg)
-        self.spool.ack(batch.first_seq)
-        return True
 
     def close(self) -> None:
         self.tail.close()

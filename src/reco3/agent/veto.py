@@ -3,7 +3,6 @@
 It refuses to start or to hurry anything.
 """
 
-import getpass
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,6 +14,8 @@ from reco3.agent.lifecycle import UNSTARTED, Entry
 
 def local_user(environment: Mapping[str, str]) -> str:
     """Name the person at the keyboard, also behind sudo."""
+    import getpass  # noqa: PLC0415 - only for a person at the PC, not for the agent itself
+
     try:
         name = getpass.getuser()
     except (KeyError, OSError, ImportError):

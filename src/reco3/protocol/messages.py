@@ -43,6 +43,7 @@ class Metrics:
     """One sample of a PC: percentages 0 to 100, sizes in MiB and GiB, network totals in bytes since boot.
 
     `journal` names the journal that remembers this PC's commands, `veto_s` is how long a strong command waits there.
+    `agent_started_ms` is when the agent's process started, in Unix milliseconds.
     """
 
     cpu_percent: float | None = None
@@ -61,6 +62,7 @@ class Metrics:
     apply_enabled: bool | None = None
     journal: str | None = None
     veto_s: int | None = None
+    agent_started_ms: int | None = None
     processes: list[WatchedProcess] = field(default_factory=list)
     interfaces: list[InterfaceTotals] = field(default_factory=list)
 

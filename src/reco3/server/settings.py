@@ -37,6 +37,9 @@ class Settings:
     port: int
     heartbeat_audit: HeartbeatAudit
     sample_retention: timedelta
+    minute_retention: timedelta
+    quarter_retention: timedelta
+    two_hour_retention: timedelta
     log_retention: timedelta
 
     @property
@@ -58,7 +61,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     settings = Settings(
         test_mode=_flag(environment, "RECO3_TEST_MODE", default=False),
         require_approval=_flag(environment, "RECO3_REQUIRE_APPROVAL", default=True),
-        agent_keys=_agent_keys(environment.get("RECO3_AGENT_KEYS", "")),
+        agent_keys=_all_agent_keys(environment),
         api_key=_api_key(environment.get("API_KEY")),
         secret_key=_secret_key(environment.get("SECRET_KEY"), db_path.parent),
         db_path=db_path,
@@ -67,6 +70,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         port=_whole_number(environment, "PORT", default=5001, lowest=0, highest=MAX_PORT),
         heartbeat_audit=_heartbeat_audit(environment.get("RECO3_AUDIT_HEARTBEATS") or "auto"),
         sample_retention=timedelta(hours=_whole_number(environment, "RECO3_SAMPLE_RETENTION_HOURS", default=24)),
+        minute_retention=timedelta(days=_whole_number(environment, "RECO3_MINUTE_RETENTION_DAYS", default=7)),
+        quarter_retention=timedelta(days=_whole_number(environment, "RECO3_QUARTER_RETENTION_DAYS", default=30)),
+        two_hour_retention=timedelta(days=_whole_number(environment, "RECO3_TWO_HOUR_RETENTION_DAYS", default=365)),
         log_retention=timedelta(days=_whole_number(environment, "RECO3_LOG_RETENTION_DAYS", default=30)),
     )
     _refuse_unsafe_pairs(settings)
@@ -131,18 +137,30 @@ def _heartbeat_audit(text: str) -> HeartbeatAudit:
         raise StartRefused(f"RECO3_AUDIT_HEARTBEATS: expected every, rollup or auto, got {text[:40]!r}.") from err
 
 
-def _agent_keys(text: str) -> Mapping[str, str]:
+def _all_agent_keys(environment: Mapping[str, str]) -> Mapping[str, str]:
+    keys = _agent_keys(environment.get("RECO3_AGENT_KEYS", ""))
+    path = environment.get("RECO3_AGENT_KEYS_FILE")
+    if not path:
+        return keys
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise StartRefused(
+            f"RECO3_AGENT_KEYS_FILE: {path} cannot be read: {getattr(err, 'strerror', None) or 'it is no UTF-8 text'}."
+        ) from err
+    return {**_agent_keys(text, name="RECO3_AGENT_KEYS_FILE"), **keys}
+
+
+def _agent_keys(text: str, *, name: str = "RECO3_AGENT_KEYS") -> Mapping[str, str]:
     text = text.strip()
-    pairs = _json_keys(text) if text.startswith("{") else _listed_keys(text)
+    pairs = _json_keys(text, name) if text.startswith("{") else _listed_keys(text, name)
     for agent_id, key in pairs.items():
         if not is_agent_id(agent_id):
-            raise StartRefused(
-                f"RECO3_AGENT_KEYS: {agent_id[:70]!r} cannot name a PC; use 1 to 64 letters, digits and . _ -"
-            )
+            raise StartRefused(f"{name}: {agent_id[:70]!r} cannot name a PC; use 1 to 64 letters, digits and . _ -")
         if not key:
-            raise StartRefused(f"RECO3_AGENT_KEYS: the key of {agent_id} is empty.")
+            raise StartRefused(f"{name}: the key of {agent_id} is empty.")
         if not _fits_a_header(key):
-            raise StartRefused(f"RECO3_AGENT_KEYS: the key of {agent_id} {_NO_HEADER}.")
+            raise StartRefused(f"{name}: the key of {agent_id} {_NO_HEADER}.")
     return pairs
 
 
@@ -156,24 +174,24 @@ def _fits_a_header(key: str) -> bool:
     return key.isascii() and key.isprintable() and key == key.strip()
 
 
-def _json_keys(text: str) -> dict[str, str]:
+def _json_keys(text: str, name: str) -> dict[str, str]:
     try:
         pairs = json.loads(text)
     except (ValueError, RecursionError) as err:
-        raise StartRefused('RECO3_AGENT_KEYS: expected JSON such as {"pc-001":"key"}; it does not parse.') from err
+        raise StartRefused(f'{name}: expected JSON such as {{"pc-001":"key"}}; it does not parse.') from err
     if not all(isinstance(key, str) for key in pairs.values()):
-        raise StartRefused("RECO3_AGENT_KEYS: every key must be a JSON string.")
+        raise StartRefused(f"{name}: every key must be a JSON string.")
     return dict(pairs)
 
 
-def _listed_keys(text: str) -> dict[str, str]:
+def _listed_keys(text: str, name: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for place, pair in enumerate(filter(None, text.split(",")), start=1):
-        agent_id, separator, key = pair.strip().partition("=")
+    for place, pair in enumerate(filter(None, map(str.strip, text.replace("\n", ",").split(","))), start=1):
+        agent_id, separator, key = pair.partition("=")
         if not separator:
-            raise StartRefused(f"RECO3_AGENT_KEYS: entry {place} has no '='; expected id=key,id=key.")
+            raise StartRefused(f"{name}: entry {place} has no '='; expected id=key,id=key.")
         if agent_id in pairs:
-            raise StartRefused(f"RECO3_AGENT_KEYS: {agent_id[:70]!r} is listed twice.")
+            raise StartRefused(f"{name}: {agent_id[:70]!r} is listed twice.")
         pairs[agent_id] = key
     return pairs
 

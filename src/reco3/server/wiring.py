@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from starlette.types import ASGIApp
 
 from reco3.server.domain.errors import StartRefused
+from reco3.server.domain.history import Keeping
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.audit import AuditService
 from reco3.server.services.commands import CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
+from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
@@ -28,8 +30,10 @@ from reco3.server.store.database import Database, database_url, has_wal_race
 from reco3.server.tasks.schedule import Task, every, running
 from reco3.server.web.app import Services, WebOptions, build_app
 from reco3.server.web.auth import Authenticator
+from reco3.server.web.connections import Crowd, raised_descriptor_limit
+from reco3.server.web.express import ExpressLane, ExpressServices
 from reco3.server.web.live import LiveHub
-from reco3.server.web.serving import bind, serve
+from reco3.server.web.serving import DeadlineProtocol, bind, serve
 
 DENIAL_FLUSH_S = 10
 PRUNE_S = 300
@@ -59,6 +63,7 @@ class House:
     retention: RetentionService
     wakeups: Wakeups
     live: LiveHub
+    crowd: Crowd
 
     def app(self) -> ASGIApp:
         """The ASGI application; its lifespan opens and closes the house."""
@@ -68,10 +73,20 @@ class House:
             self.services.denials,
             implicit_admin=self.settings.implicit_admin,
         )
-        options = WebOptions(self.settings.test_mode, self.settings.require_approval)
+        options = WebOptions(self.settings.test_mode, self.settings.require_approval, self.crowd)
         return build_app(
-            self.services, self.live, authenticator, options=options, clock=utc_now, lifespan=self._lifespan
+            self.services,
+            self.live,
+            authenticator,
+            options=options,
+            clock=utc_now,
+            lifespan=self._lifespan,
         )
+
+    def protocol(self) -> ExpressLane:
+        """What speaks HTTP on a new connection: the express lane, with the ordinary protocol behind it."""
+        services = ExpressServices(self.agent_keys, self.services.agents, self.services.deliveries, self.wakeups)
+        return ExpressLane(services, DeadlineProtocol, self.crowd, utc_now)
 
     def say_farewell(self) -> None:
         """Release everybody who waits: the server is stopping."""
@@ -120,6 +135,7 @@ def build_house(settings: Settings) -> House:
     recorder = IncidentRecorder(new_id)
     services = Services(
         agents=AgentService(outside, settings.heartbeat_audit),
+        history=HistoryService(outside, _keeping(settings)),
         logs=LogService(outside, recorder),
         commands=CommandService(outside, wakeups, approval_required=settings.require_approval),
         deliveries=DeliveryService(outside, wakeups),
@@ -134,9 +150,19 @@ def build_house(settings: Settings) -> House:
         database=database,
         services=services,
         agent_keys=AgentKeyService(outside),
-        retention=RetentionService(outside, Retention(settings.sample_retention, settings.log_retention)),
+        retention=RetentionService(outside, Retention(_keeping(settings), settings.log_retention)),
         wakeups=wakeups,
         live=live,
+        crowd=Crowd(raised_descriptor_limit()),
+    )
+
+
+def _keeping(settings: Settings) -> Keeping:
+    return Keeping(
+        raw=settings.sample_retention,
+        minutes=settings.minute_retention,
+        quarters=settings.quarter_retention,
+        two_hours=settings.two_hour_retention,
     )
 
 
@@ -155,7 +181,7 @@ def run_server(environment: Mapping[str, str]) -> None:
         listener.close()
         raise
     _log_start(house)
-    serve(app, listener, house.say_farewell)
+    serve(app, listener, house.protocol(), house.say_farewell)
 
 
 def _log_start(house: House) -> None:

@@ -203,8 +203,9 @@ class _Handler(BaseHTTPRequestHandler):
         if reply is LOST:
             self.close_connection = True
             return
-        self.send_response(reply.status)
-        for name, value in ({"Content-Length": str(len(reply.content))} | reply.headers).items():
+        self.send_response_only(reply.status)
+        usual = {"Date": self.date_time_string(), "Content-Length": str(len(reply.content))}
+        for name, value in (usual | reply.headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(reply.content)

@@ -1,11 +1,12 @@
 import itertools
 import json
 import sqlite3
+import threading
 import time
 
 import pytest
 from agent_process import AgentProcess, make_order, restart_order
-from scripted_server import ScriptedServer, answer
+from scripted_server import Answer, Request, ScriptedServer, answer
 
 
 def test_the_pull_is_held_and_an_order_is_taken_at_once(server: ScriptedServer, pc: AgentProcess) -> None:
@@ -393,3 +394,94 @@ def _owed(pc: AgentProcess) -> int:
         count: int = db.execute("SELECT count(*) FROM commands WHERE delivery = 'OWED'").fetchone()[0]
     db.close()
     return count
+
+
+def test_the_report_that_a_command_runs_does_not_hold_up_its_start(server: ScriptedServer, pc: AgentProcess) -> None:
+    seen: list[int] = []
+
+    def answer_once_it_runs(request: Request) -> None:
+        if request.body["status"] == "running":
+            deadline = time.monotonic() + 1.5  # The agent gives up waiting for this answer after 2 s.
+            while not pc.restarts() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            seen.append(pc.restarts())
+
+    server.rules["/agent/report"] = answer_once_it_runs
+    pc.start()
+
+    server.deliver(restart_order("c-1"))
+    server.wait_for_report("c-1", "completed")
+
+    assert seen == [1]
+    assert [request.body["status"] for request in server.sent("/agent/report")] == ["running", "completed"]
+
+
+def test_a_command_of_two_programs_is_told_to_run_once(server: ScriptedServer, pc: AgentProcess) -> None:
+    program = pc.program()
+    argv = program.pop("restart_cmd")
+    pc.configure(watch={"processes": [program | {"stop_cmd": ["true"], "start_cmd": argv}]})
+    pc.start()
+
+    server.deliver(restart_order("c-1"))
+    server.wait_for_report("c-1", "completed")
+
+    assert [request.body["status"] for request in server.sent("/agent/report")] == ["running", "completed"]
+
+
+def test_a_server_that_cannot_hold_pulls_is_left_alone_as_long_as_it_says(
+    server: ScriptedServer, pc: AgentProcess
+) -> None:
+    server.rules["/agent/pull"] = lambda _: answer(body={"commands": [], "poll_after_s": 1.5})
+    pc.start()
+
+    server.wait_until(lambda: len(server.sent("/agent/pull")) >= 3)
+
+    times = [request.at for request in server.sent("/agent/pull")][:3]
+    assert all(later - earlier >= 1.5 * 0.8 - 0.05 for earlier, later in itertools.pairwise(times))
+    assert server.sent("/agent/pull")[2].wait_s == 25  # It may well be able to hold them next time.
+
+
+def test_a_heartbeat_that_says_that_commands_wait_ends_the_waiting(server: ScriptedServer, pc: AgentProcess) -> None:
+    is_waiting = threading.Event()
+
+    def pull(_: Request) -> Answer | None:
+        return None if is_waiting.is_set() else answer(body={"commands": [], "poll_after_s": 300})
+
+    server.rules["/agent/pull"] = pull
+    server.rules["/agent/heartbeat"] = lambda _: answer(body={"commands_waiting": is_waiting.is_set()})
+    pc.start()
+    server.wait_until(lambda: len(server.sent("/agent/heartbeat")) >= 5)
+    pulls_before = len(server.sent("/agent/pull"))
+
+    server.deliver(make_order("c-1", "NOTIFY_OPS", {"severity": "INFO", "message": "x"}))
+    is_waiting.set()
+
+    assert server.wait_for_report("c-1")["status"] == "completed"
+    assert pulls_before == 1
+
+
+def test_while_the_server_is_left_alone_a_countdown_ends_in_time_and_reports_are_sent(
+    server: ScriptedServer, pc: AgentProcess
+) -> None:
+    pc.configure(control={"veto_s": 1})
+    server.rules["/agent/pull"] = lambda _: answer(
+        body={"commands": [] if server.sent("/agent/report") else [restart_order("c-1")], "poll_after_s": 300}
+    )
+    pc.start()
+
+    report = server.wait_for_report("c-1", "completed")
+
+    assert report["result"]["success"] is True
+    assert len(server.sent("/agent/pull")) == 1
+    assert pc.restarts() == 1
+
+
+def test_an_agent_that_is_left_alone_by_itself_stops_at_once(server: ScriptedServer, pc: AgentProcess) -> None:
+    server.rules["/agent/pull"] = lambda _: answer(body={"commands": [], "poll_after_s": 300})
+    pc.start()
+    server.wait_for("/agent/pull")
+
+    exit_code, took_s = pc.stop()
+
+    assert exit_code == 0
+    assert took_s < 10

@@ -1,4 +1,5 @@
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from scripted_server import Answer, ScriptedServer, answer
 
-from reco3.agent import http_client
+from reco3.agent import http_wire
 from reco3.agent.http_client import (
     MAX_ANSWER_BYTES,
     BadAnswerError,
@@ -125,13 +126,14 @@ def test_head_and_body_leave_in_one_write(
     server: ScriptedServer, client: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes: list[bytes] = []
-    send = http_client.http.client.HTTPConnection.send
 
-    def record(self: http_client.http.client.HTTPConnection, data: bytes) -> None:
-        writes.append(data)
-        send(self, data)
+    class Recorded(socket.socket):
+        def sendall(self, data: bytes, *flags: int) -> None:  # type: ignore[override]
+            if threading.current_thread() is threading.main_thread():
+                writes.append(data)
+            super().sendall(data, *flags)
 
-    monkeypatch.setattr(http_client.http.client.HTTPConnection, "send", record)
+    monkeypatch.setattr(socket, "socket", Recorded)
 
     client.heartbeat(HEARTBEAT)
 
@@ -194,10 +196,10 @@ def test_a_certificate_that_the_machine_trusts_is_accepted(
     tls_port: int, tls_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tls_files / "cert.pem"))
-    http_client._tls_context.cache_clear()
+    http_wire.tls_context.cache_clear()
     client = HttpClient(BaseUrl("localhost", tls_port, is_tls=True), agent_id="pc-001", api_key="k")
 
     client.heartbeat(HEARTBEAT)
 
     client.close()
-    http_client._tls_context.cache_clear()
+    http_wire.tls_context.cache_clear()

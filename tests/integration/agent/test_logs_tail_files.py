@@ -1,6 +1,7 @@
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -241,8 +242,89 @@ def test_copytruncate_is_told_and_what_the_copy_holds_is_recovered(pc: Pc) -> No
     gap, *rest = pc.collect()
 
     assert (gap.level, gap.code) == ("WARN", "LOG_GAP")
-    assert gap.meta == {"file": str(pc.log), "reason": "truncated", "possible_loss": True}
+    assert gap.meta == {
+        "file": str(pc.log),
+        "reason": "truncated",
+        "possible_loss": True,
+        "read_to": 43,
+        "read_on_in": "app.log.1",
+    }
     assert texts(rest) == ["ERROR two, never read before the truncation", "ERROR 3"]
+
+
+def test_two_copytruncates_between_two_looks_lose_nothing_that_a_copy_holds(pc: Pc) -> None:
+    pc.start()
+    pc.write("ERROR one, long enough to know the file by\n")
+    pc.collect()
+    pc.write("ERROR two\n")
+    pc.copytruncate()
+    pc.write("ERROR three\n")
+    (pc.folder / "app.log.1").rename(pc.folder / "app.log.2")
+    pc.copytruncate()
+    pc.write("ERROR four\n")
+
+    gap, *rest = pc.collect()
+
+    assert (gap.meta or {})["read_on_in"] == "app.log.2"
+    assert texts(rest) == ["ERROR two", "ERROR three", "ERROR four"]
+
+
+def test_a_file_that_waits_its_turn_is_known_by_how_it_begins(pc: Pc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs_tail, "_MAX_CHUNKS_PER_COLLECT", 1)
+    monkeypatch.setattr(logs_tail, "CHUNK_BYTES", 256)
+    pc.start()
+    pc.write("ERROR one, long enough to know the file by\n")
+    pc.collect()
+    pc.write("".join(f"ERROR {n} that only the copy holds\n" for n in range(30)))
+    pc.copytruncate()
+    pc.write("ERROR a, which waits until the copy was read to its end\n")
+    pc.collect()
+    pc.collect()
+    (pc.folder / "app.log.1").rename(pc.folder / "app.log.2")
+    pc.copytruncate()
+    pc.write("ERROR b, written after another truncation that nobody looked for\n")
+
+    while pc.collect():
+        continue
+
+    assert [entry.code for entry in pc.seen].count("LOG_GAP") == 2
+    assert texts(pc.seen)[-2:] == [
+        "ERROR a, which waits until the copy was read to its end",
+        "ERROR b, written after another truncation that nobody looked for",
+    ]
+    assert len({entry.msg for entry in pc.seen if entry.code is None}) == 33
+
+
+def test_a_copy_that_is_overwritten_while_it_is_read_on_is_told(pc: Pc) -> None:
+    pc.start()
+    pc.write("ERROR one, long enough to know the file by\n")
+    pc.collect()
+    pc.copytruncate()
+    pc.collect()
+    (pc.folder / "app.log.1").write_text("ERROR something else, which is much longer than what the copy held before\n")
+
+    (gap,) = pc.collect()
+
+    assert (gap.code, (gap.meta or {})["reason"]) == ("LOG_GAP", "truncated")
+
+
+def test_late_lines_make_no_successor_of_a_file_that_was_read_before(pc: Pc) -> None:
+    pc.start()
+    with pc.log.open("a") as late_writer:
+        late_writer.write("ERROR 1\n")
+        late_writer.flush()
+        pc.collect()
+        pc.rotate()
+        pc.write("ERROR 2\n")
+        pc.collect(after_s=120)
+        pc.collect(after_s=120)
+        late_writer.write("ERROR too late to be followed\n")
+        late_writer.flush()
+        pc.rotate()
+        os.utime(pc.folder / "app.log.2", (2_000_000_000, 2_000_000_000))
+        pc.write("ERROR 3\n")
+
+    assert texts(pc.collect()) == ["ERROR 3"]
 
 
 def test_a_truncated_file_that_outgrew_its_old_size_is_noticed(pc: Pc) -> None:
@@ -332,6 +414,49 @@ def test_without_the_check_of_content_a_reused_inode_would_be_skipped(pc: Pc, mo
     pc.start()
 
     assert texts(pc.collect()) == ["ERROR 3"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands out an inode's number again at once")
+def test_a_successor_with_the_same_inode_and_the_same_content_up_to_the_offset_is_another_file(pc: Pc) -> None:
+    pc.start()
+    pc.write("ERROR disk gone\n" * 3)
+    pc.collect()
+    pc.stop()
+    _recreate_with_same_inode(pc.log)
+    pc.write("ERROR disk gone\n" * 5)
+    pc.start()
+
+    gap, *rest = pc.collect()
+
+    assert (gap.meta or {})["reason"] == "replaced"
+    assert len(rest) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands out an inode's number again at once")
+def test_without_the_birth_mark_such_a_successor_would_be_taken_for_its_predecessor(
+    pc: Pc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs_tail, "birth_mark", lambda _file: 0)
+    pc.start()
+    pc.write("ERROR disk gone\n" * 3)
+    pc.collect()
+    pc.stop()
+    _recreate_with_same_inode(pc.log)
+    pc.write("ERROR disk gone\n" * 5)
+    pc.start()
+
+    assert len(pc.collect()) == 2
+
+
+def _recreate_with_same_inode(path: Path) -> None:
+    inode = path.stat().st_ino
+    path.unlink()
+    for number in range(2_000):
+        path.touch()
+        if path.stat().st_ino == inode:
+            return
+        path.rename(path.with_name(f"other-{number}"))
+    pytest.skip("this filesystem does not hand out an inode's number again")
 
 
 def test_a_file_that_is_gone_after_a_restart_is_told(pc: Pc) -> None:

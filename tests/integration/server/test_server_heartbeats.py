@@ -28,7 +28,7 @@ async def test_a_heartbeat_is_stored_with_its_sample_and_audit_rows_and_announce
     await beat(services)
 
     page = await services.agents.list_agents(after="", limit=10)
-    samples = await services.agents.recent_samples(PC, minutes=15)
+    samples = await services.history.recent_samples(PC, minutes=15)
     events = await services.events()
 
     assert [(view.agent.agent_id, view.status) for view in page.views] == [(PC, AgentStatus.ONLINE)]
@@ -43,7 +43,7 @@ async def test_a_heartbeat_is_stored_with_its_sample_and_audit_rows_and_announce
 async def test_heartbeats_of_one_pc_that_arrive_together_are_all_kept_and_announce_it_once(services: Rig) -> None:
     await asyncio.gather(*(beat(services) for _ in range(20)))
 
-    assert len(await services.agents.recent_samples(PC, minutes=15)) == 20
+    assert len(await services.history.recent_samples(PC, minutes=15)) == 20
     assert len(await services.events("agent_online")) == 1
     assert len(await services.events("agent_heartbeat")) == 20
 
@@ -179,7 +179,7 @@ async def test_samples_older_than_the_asked_minutes_are_left_out(services: Rig) 
     services.clock.advance(900.001)
     await beat(services, cpu_percent=2.0)
 
-    samples = await services.agents.recent_samples(PC, minutes=15)
+    samples = await services.history.recent_samples(PC, minutes=15)
 
     assert [sample.cpu_percent for sample in samples] == [2.0]
 
@@ -187,6 +187,6 @@ async def test_samples_older_than_the_asked_minutes_are_left_out(services: Rig) 
 @pytest.mark.parametrize("agent_id", ["pc-404", "", "a\0b", "x" * 500])
 async def test_samples_of_a_pc_that_nobody_heard_of_are_not_found(services: Rig, agent_id: str) -> None:
     with pytest.raises(NotFound) as refusal:
-        await services.agents.recent_samples(agent_id, minutes=15)
+        await services.history.recent_samples(agent_id, minutes=15)
 
     assert refusal.value.code == "agent_not_found"

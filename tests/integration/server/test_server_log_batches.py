@@ -7,7 +7,8 @@ import pytest
 from builders import PC, Rig, entry, operator, rig, taken_batch, taken_heartbeat
 from fakes import START
 from reco3.protocol.messages import LogEntry
-from reco3.server.domain.errors import BadInput, Conflict, NotFound
+from reco3.server.domain.errors import BadInput, Conflict, NotFound, TooManyRequests
+from reco3.server.domain.history import Keeping
 from reco3.server.domain.incidents import Incident, IncidentStatus
 from reco3.server.services.logs import BatchStored
 from reco3.server.services.retention import Retention, RetentionService
@@ -84,13 +85,57 @@ async def test_of_an_overlapping_batch_only_the_new_lines_are_stored(services: R
     assert await messages(services) == ["one", "two", "three"]
 
 
-async def test_a_gap_is_tolerated(services: Rig) -> None:
+async def test_a_gap_is_tolerated_and_audited(services: Rig) -> None:
     await send(services, entry("one"), **NUMBERED, first_seq=1)
 
     stored = await send(services, entry("ten"), **NUMBERED, first_seq=10)
 
     assert stored.acked_seq == 10
     assert await messages(services) == ["one", "ten"]
+    (gap,) = await services.events("log_gap")
+    assert (gap.actor, gap.agent_id) == (f"agent:{PC}", PC)
+    assert gap.payload == {**NUMBERED, "from_seq": 2, "to_seq": 9}
+
+
+async def test_dense_numbers_are_no_gap_however_they_overlap(services: Rig) -> None:
+    await send(services, entry("one"), entry("two"), **NUMBERED, first_seq=1)
+    await send(services, entry("two"), entry("three"), **NUMBERED, first_seq=2)
+    await send(services, entry("four"), **NUMBERED, first_seq=4)
+    await send(services, **NUMBERED, first_seq=9)
+
+    assert await services.events("log_gap") == []
+
+
+async def test_batches_that_are_written_together_count_their_incidents_each(services: Rig) -> None:
+    first, second = await asyncio.gather(
+        send(services, entry(code="DISK"), entry(code="NET"), **NUMBERED, first_seq=1),
+        send(services, entry(code="DISK"), entry(code="FAN"), **NUMBERED, first_seq=3),
+    )
+
+    assert first.incidents_created + second.incidents_created == 3
+    assert sorted((one.code, one.count) for one in await incidents(services)) == [("DISK", 2), ("FAN", 1), ("NET", 1)]
+
+
+async def test_a_batch_of_many_lines_is_kept_in_its_order(services: Rig) -> None:
+    await send(services, *(entry(f"line {n}", meta={"n": n, "text": "ü"}) for n in range(450)), **NUMBERED, first_seq=1)
+
+    lines = await services.logs.newest_lines(PC, before_id=None, limit=1_000)
+
+    assert [line.msg for line in reversed(lines)] == [f"line {n}" for n in range(450)]
+    assert [line.meta for line in reversed(lines)] == [{"n": n, "text": "ü"} for n in range(450)]
+
+
+async def test_when_much_waits_to_be_written_lines_come_later_and_heartbeats_do_not(
+    services: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reco3.server.store.writer.MANY_WAITING", 0)
+
+    with pytest.raises(TooManyRequests) as refused:
+        await send(services, entry("one"), **NUMBERED, first_seq=1)
+    await services.agents.record_heartbeat(taken_heartbeat())
+
+    assert (refused.value.code, refused.value.retry_after_s) == ("slow_down", 10)
+    assert await messages(services) == []
 
 
 async def test_an_old_batch_that_arrives_late_does_not_move_the_number_back(services: Rig) -> None:
@@ -217,8 +262,8 @@ async def test_history_beyond_its_retention_is_forgotten_and_the_audit_log_is_no
     await send(services, entry("new"))
     hour = services.clock() - START
 
-    await RetentionService(services.logs._outside, Retention(samples=hour / 2, logs=hour / 2)).prune()
+    await RetentionService(services.logs._outside, Retention(Keeping(raw=hour / 2), logs=hour / 2)).prune()
 
     assert await messages(services) == ["new"]
-    assert len(await services.agents.recent_samples(PC, minutes=1440)) == 1
+    assert len(await services.history.recent_samples(PC, minutes=1440)) == 1
     assert len(await services.events()) > events_before

@@ -14,8 +14,7 @@ from reco3.protocol.commands import CommandType
 from reco3.server.domain.audit import AuditEvent, Stream
 from reco3.server.domain.commands import CommandStatus
 from reco3.server.domain.incidents import Incident, IncidentStatus, Sighting, opened
-from reco3.server.domain.logs import LogPosition, line_of
-from reco3.server.domain.metrics import Sample
+from reco3.server.domain.logs import LogStream, line_of
 from reco3.server.domain.operators import Role, Session
 from reco3.server.store.database import Database
 from reco3.server.store.tables import metadata
@@ -96,31 +95,21 @@ async def test_silence_is_measured_to_the_millisecond(store: Database) -> None:
     announced = agent("announced", last_seen=START, is_online=False)
     await store.write(lambda tx: tx.agents.put([early, late, announced]))
 
-    assert await store.read(lambda tx: tx.agents.silent_since(START)) == [early]
     assert await store.read(lambda tx: tx.agents.count_seen_after(START)) == 1
-    assert await store.read(lambda tx: tx.agents.earliest_last_seen_online()) == START
-
-
-async def test_samples_come_out_oldest_first_and_the_newest_when_there_are_too_many(store: Database) -> None:
-    samples = [Sample(PC, START + timedelta(seconds=n), n + 0.5, None, 70.0, 2**62, 0) for n in range(5)]
-    await store.write(lambda tx: tx.samples.add(samples))
-
-    found = await store.read(lambda tx: tx.samples.since(PC, START + timedelta(seconds=1), limit=3))
-
-    assert found == samples[2:]
+    assert await store.read(lambda tx: tx.agents.online()) == {
+        "early": START,
+        "late": START + timedelta(milliseconds=1),
+    }
 
 
 async def test_pruning_deletes_only_what_is_too_old_and_no_more_than_asked(store: Database) -> None:
-    samples = [Sample(PC, START + timedelta(seconds=n), 1.0, 1.0, 1.0, 1, 1) for n in range(5)]
     lines = [line_of(PC, entry(str(n)), START + timedelta(seconds=n)) for n in range(5)]
-    await store.write(lambda tx: (tx.samples.add(samples), tx.logs.add(lines)))
+    await store.write(lambda tx: tx.logs.add(lines))
     cutoff = START + timedelta(seconds=3)
 
-    assert await store.write(lambda tx: tx.samples.prune(cutoff, limit=2)) == 2
-    assert await store.write(lambda tx: tx.samples.prune(cutoff, limit=2)) == 1
-    assert await store.write(lambda tx: tx.samples.prune(cutoff, limit=2)) == 0
-    assert await store.write(lambda tx: tx.logs.prune(cutoff, limit=10)) == 3
-    assert await store.read(lambda tx: tx.samples.since(PC, START, limit=10)) == samples[3:]
+    assert await store.write(lambda tx: tx.logs.prune(cutoff, limit=2)) == 2
+    assert await store.write(lambda tx: tx.logs.prune(cutoff, limit=2)) == 1
+    assert await store.write(lambda tx: tx.logs.prune(cutoff, limit=2)) == 0
     assert [line.msg for line in await store.read(lambda tx: tx.logs.newest(PC, before_id=None, limit=9))] == ["4", "3"]
 
 
@@ -152,12 +141,14 @@ async def test_only_recent_errors_are_tallied_and_the_last_one_is_named(store: D
 
 
 async def test_the_position_of_a_stream_only_knows_its_own_epoch(store: Database) -> None:
-    await store.write(lambda tx: tx.logs.advance(PC, LogPosition("app", "1", 5)))
-    await store.write(lambda tx: tx.logs.advance(PC, LogPosition("app", "1", 9)))
+    first, second = LogStream(PC, "app", "1"), LogStream("pc-002", "app", "1")
+    await store.write(lambda tx: tx.logs.advance({first: 5, second: 7}))
+    await store.write(lambda tx: tx.logs.advance({first: 9}))
 
-    assert await store.read(lambda tx: tx.logs.acked_seq(PC, "app", "1")) == 9
-    assert await store.read(lambda tx: tx.logs.acked_seq(PC, "app", "2")) == 0
-    assert await store.read(lambda tx: tx.logs.acked_seq("pc-002", "app", "1")) == 0
+    asked = {first, second, LogStream(PC, "app", "2"), LogStream("pc-003", "app", "1")}
+
+    assert await store.read(lambda tx: tx.logs.acked_seqs(asked)) == {first: 9, second: 7}
+    assert await store.read(lambda tx: tx.logs.acked_seqs(set())) == {}
 
 
 async def test_a_command_comes_out_with_its_approval(store: Database) -> None:

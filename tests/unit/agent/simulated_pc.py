@@ -195,12 +195,13 @@ class SimulatedPc:
             return self._real_carry_out(action, job)
         self._check_may_run(self.wanted[job.command_id], action)
         self.hit("before_effect")
+        job.when_running()
         self.effects[job.command_id] += 1
         assert self.effects[job.command_id] == 1, f"{job.command_id} ran twice"
         self.hit("during_act")
         return Ending(is_success=True, result={"success": True, "output": ""})
 
-    def capture(self, action: Action, _control: object) -> dict[str, Any]:
+    def capture(self, action: Action, _control: object, **_: object) -> dict[str, Any]:
         return {"pid": 7, "create_time_ms": 1_000, "pids": self.pids_of_target, "target": target_of(action)}
 
     def probe(self, _action: Action, before: dict[str, Any], *, command_id: str, **_: object) -> Verdict:

@@ -10,6 +10,7 @@ from reco3.agent.http_client import (
     RefusedError,
     UnreachableError,
     _acknowledged_seq,
+    _poll_after_s,
 )
 
 
@@ -170,3 +171,33 @@ def test_polls_of_a_fleet_are_spread_and_never_later_than_the_period() -> None:
     latest = PullRhythm(10, random=lambda: 1.0).stop_holding(0)
 
     assert (earliest, latest) == (9.5, 10)
+
+
+def test_a_server_that_cannot_hold_is_left_alone_as_long_as_it_says_give_or_take_a_fifth() -> None:
+    waits_s = []
+    for jitter in (0.0, 0.5, 1.0):
+        rhythm = PullRhythm(10, random=lambda jitter=jitter: jitter)
+        rhythm.leave_alone(100, 20)
+        waits_s.append(rhythm.left_alone_s(100))
+
+    assert waits_s == pytest.approx([16, 20, 24])
+
+
+def test_being_left_alone_ends_by_itself_and_at_once_when_something_waits() -> None:
+    rhythm = PullRhythm(10, random=lambda: 0.5)
+    before = rhythm.left_alone_s(0)
+    rhythm.leave_alone(0, 20)
+
+    seen = [rhythm.left_alone_s(now) for now in (0, 15, 20, 30)]
+    rhythm.hurry()
+
+    assert (before, seen, rhythm.left_alone_s(0)) == (0, [20, 5, 0, 0], 0)
+    assert rhythm.may_hold(0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [(7, 7.0), (0.5, 0.5), (86_400, 600.0), (0, None), (-1, None), (True, None), ("7", None), (None, None)],
+)
+def test_for_how_long_a_server_may_ask_to_be_left_alone(asked: object, expected: float | None) -> None:
+    assert _poll_after_s({"poll_after_s": asked}) == expected

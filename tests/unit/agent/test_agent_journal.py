@@ -1,6 +1,7 @@
 import json
 import sqlite3
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -424,3 +425,31 @@ def test_only_one_agent_at_a_time_has_a_state_folder(tmp_path: Path) -> None:
     second.release()
 
     assert answers == [True, False, True]
+
+
+def test_what_begins_or_ends_a_command_is_flushed_to_the_disk_at_once_and_what_can_be_asked_again_is_not(
+    path: Path,
+) -> None:
+    journal = Journal(path, clock=lambda: NOW)
+    seen: list[str] = []
+    journal._opened().set_trace_callback(seen.append)
+
+    def flushed(act: Callable[[], object]) -> bool:
+        seen.clear()
+        act()
+        assert "COMMIT" in seen
+        return seen[0] == "PRAGMA synchronous = FULL"
+
+    was_flushed = {
+        "receive": flushed(lambda: receive(journal, "c-1", "c-2", "c-3")),
+        "accept": flushed(lambda: journal.accept("c-1", NOW)),
+        "start": flushed(lambda: start(journal, "c-1")),
+        "finish": flushed(lambda: journal.finish("c-1", Ending(is_success=True, result={}))),
+        "refuse": flushed(lambda: journal.refuse("c-2", Ending(is_success=False, result={}))),
+        "veto": flushed(lambda: journal.veto(None, by="alice")),
+        "undo": flushed(lambda: journal.remember_undo("c-1", kind="SET_MODE", before={})),
+        "mode": flushed(lambda: journal.choose_mode(Mode.SAFE)),
+        "delivery": flushed(lambda: journal.set_delivery("c-1", Delivery.ACKNOWLEDGED)),
+    }
+
+    assert {name for name, was in was_flushed.items() if not was} == {"receive", "delivery"}

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +90,37 @@ def test_events_below_the_level_are_left_out(tmp_path: Path) -> None:
     close_log()
 
     assert path.read_text(encoding="utf-8") == ""
+
+
+def test_rotation_keeps_the_newest_lines_and_loses_none_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "agent.log"
+    path.write_bytes(b"of an earlier run\n" * 600)
+    open_log(LoggingConfig(file=path, max_size_mb=0.01, backup_count=3), secret="key")
+
+    for number in range(200):
+        log_event("event", number=number, padding="x" * 100)
+    close_log()
+
+    files = [tmp_path / name for name in ("agent.log.3", "agent.log.2", "agent.log.1", "agent.log")]
+    lines = "".join(file.read_text(encoding="utf-8") for file in files).splitlines()
+    numbers = [line.partition("number=")[2].partition(" ")[0] for line in lines if "number=" in line]
+    assert numbers == [str(number) for number in range(200 - len(numbers), 200)]
+    assert len(numbers) > 150
+
+
+def test_a_file_that_cannot_be_moved_away_is_still_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_paths: str) -> None:
+        raise PermissionError("held open")
+
+    path = tmp_path / "agent.log"
+    open_log(LoggingConfig(file=path, max_size_mb=0.01, backup_count=2), secret="key")
+    monkeypatch.setattr(os, "replace", refuse)
+
+    for number in range(200):
+        log_event("event", number=number, padding="x" * 100)
+    close_log()
+
+    assert path.read_text(encoding="utf-8").count("padding") == 200
+    assert "held open" in capsys.readouterr().err

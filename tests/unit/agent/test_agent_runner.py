@@ -2,6 +2,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -213,3 +214,26 @@ def test_what_a_command_left_running_is_found_by_the_commands_id() -> None:
 
     assert (len(found), of_another, gone) == (1, [], [True])
     assert runner.leftovers("c-17") == []
+
+
+def test_who_wants_to_know_is_told_when_the_process_runs_and_the_process_does_not_wait(tmp_path: Path) -> None:
+    mark, seen = tmp_path / "mark", []
+
+    def look() -> None:
+        deadline = time.monotonic() + 20
+        while not mark.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        seen.append(mark.exists())
+
+    outcome = run(replace(python(f"open({str(mark)!r}, 'w').close()"), when_started=look))
+
+    assert seen == [True]
+    assert outcome.exit_code == 0
+
+
+def test_nobody_is_told_of_a_process_that_could_not_be_started(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    outcome = run(replace(make_run(str(tmp_path / "missing")), when_started=lambda: told.append("told")))
+
+    assert (outcome.exit_code, told) == (None, [])

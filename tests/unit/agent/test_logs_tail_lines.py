@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reco3.agent import log_lines
 from reco3.agent.log_lines import MAX_LINE_BYTES, extract_entry
 from reco3.protocol.limits import MAX_LOG_CODE_CHARS, MAX_LOG_MESSAGE_CHARS
 
@@ -79,3 +80,25 @@ def test_the_table_holds_both_kinds_of_lines() -> None:
 
     assert len(CASES) >= 40
     assert 20 <= len(kept) <= len(CASES) - 20
+
+
+TIMES = (
+    *("2026-11-23T10:00:00Z", "2026-11-23 10:00:00,123", "2026-13-23 10:00:00", "2026-11-23T10:00:00.123456789+02:00"),
+    *("2026/11/23 10:00:00 UTC", "2026-11-23 10:00:00 +0530", "2026-11-23T10:00:00-03", "2026-11-23T10:00:00.5"),
+    *("0000-11-23T10:00:00Z", "2026-11-23T10:00:00ZZ", "2026-07-01 12:00:00", ""),
+)
+BETWEEN = (" ", "  ", " [", "\t", " (<", " <", " - ", "", "         ")
+WORDS = ("ERROR", "WARN", "WARNING", "FATAL", "INFO", "LOG", "FINEST", "CRIT", "ERRORS", "error", "Warn")
+AFTER = (
+    *("", " x", "] boom code=E100", ": 0", ":none", "=3", "/x", " - kept", "> info", "ERROR", " 0 errors", " = 0"),
+    *(": failed ValueError: x", "\x1b[0m INFO", ":0 things", " \x00 \u202e", ' code="A.B" level=info'),
+)
+
+
+@given(st.sampled_from(TIMES), st.sampled_from(BETWEEN), st.sampled_from(WORDS), st.sampled_from(AFTER))
+def test_the_short_way_for_usual_lines_leads_where_the_long_way_leads(
+    time_text: str, between: str, word: str, after: str
+) -> None:
+    line = time_text + between + word + after
+
+    assert extract_entry(line.encode(), now=NOW) == log_lines._extract_unusual(line, now=NOW, meta=None)

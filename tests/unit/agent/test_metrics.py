@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,17 @@ from typing import Any
 import psutil
 import pytest
 
-from reco3.agent import metrics, platform
+from reco3.agent import platform
 from reco3.agent.metrics import Sampler, WatchedName, find_processes, needs_command_line, process_names
 from reco3.agent.platform import linux, macos, windows
+from reco3.agent.platform.readings import InterfaceReading as Counters
+from reco3.agent.platform.readings import ProcessorReading
 from reco3.protocol.messages import Metrics, WatchedProcess
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[2] / "data" / "process_matches.json").read_text("utf-8")
 )
 SYSTEMS = {"linux": linux, "windows": windows, "macos": macos}
-
-Counters = namedtuple("Counters", "bytes_sent bytes_recv")  # noqa: PYI024 - as psutil does
-Times = namedtuple("Times", "user system idle iowait guest guest_nice")  # noqa: PYI024 - likewise
 
 
 def _sample(sampler: Sampler) -> Metrics:
@@ -215,16 +213,14 @@ def test_the_first_sample_measures_the_processor(started: list[subprocess.Popen[
 
 
 def test_the_processors_use_is_that_since_the_last_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = iter(
-        [Times(0, 0, 0, 0, 0, 0), Times(1, 1, 8, 0, 0, 0), Times(6, 1, 12, 1, 5, 0), Times(6, 1, 12, 1, 5, 0)]
-    )
-    monkeypatch.setattr(metrics.psutil, "cpu_times", lambda: next(readings))
+    readings = iter([ProcessorReading(0, 0), ProcessorReading(2, 10), ProcessorReading(7, 20), ProcessorReading(7, 20)])
+    monkeypatch.setattr(platform, "read_processor", lambda: next(readings))
     monkeypatch.setattr(time, "sleep", lambda _s: None)
     sampler = Sampler([])
 
     seen = [_sample(sampler).cpu_percent for _ in range(3)]
 
-    # A guest's five seconds are within `user`; waiting for a disk is idling; no time passed repeats what was.
+    # When no time has passed, what was is repeated.
     assert seen == [20.0, 50.0, 50.0]
 
 
@@ -236,7 +232,7 @@ def test_traffic_is_that_of_cards_without_the_loopback(monkeypatch: pytest.Monke
         "wlan0": Counters(1, 2),
         "eth0.7": Counters(5, 5),
     }
-    monkeypatch.setattr(metrics.psutil, "net_io_counters", lambda *, pernic: counters if pernic else None)
+    monkeypatch.setattr(platform, "read_interfaces", lambda: counters)
 
     sample = _sample(Sampler([]))
 
@@ -246,14 +242,14 @@ def test_traffic_is_that_of_cards_without_the_loopback(monkeypatch: pytest.Monke
 
 def test_where_no_interface_looks_like_a_card_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     counters = {"lo": Counters(9, 9), "veth1": Counters(1, 2), "tun0": Counters(3, 4)}
-    monkeypatch.setattr(metrics.psutil, "net_io_counters", lambda *, pernic: counters if pernic else None)
+    monkeypatch.setattr(platform, "read_interfaces", lambda: counters)
 
     assert _sample(Sampler([])).net_bytes_sent == 4
 
 
 def test_at_most_sixty_four_interfaces_are_told_and_cards_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     counters = {f"veth{n}": Counters(n, n) for n in range(100)} | {"eth0": Counters(0, 0)}
-    monkeypatch.setattr(metrics.psutil, "net_io_counters", lambda *, pernic: counters if pernic else None)
+    monkeypatch.setattr(platform, "read_interfaces", lambda: counters)
 
     interfaces = _sample(Sampler([])).interfaces
 
@@ -265,11 +261,12 @@ def test_what_cannot_be_read_is_unknown_and_not_zero(monkeypatch: pytest.MonkeyP
     def refuse(*_args: object, **_named: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(metrics.psutil, "net_io_counters", refuse)
-    monkeypatch.setattr(metrics.psutil, "disk_usage", refuse)
+    for name in ("read_interfaces", "read_disk", "read_memory", "read_processor"):
+        monkeypatch.setattr(platform, name, refuse)
 
     sample = _sample(Sampler([]))
 
     assert (sample.net_bytes_sent, sample.disk_percent, sample.disk_total_gb) == (None, None, None)
+    assert (sample.mem_percent, sample.mem_used_mb, sample.mem_total_mb, sample.cpu_percent) == (None,) * 4
     assert sample.interfaces == []
-    assert sample.cpu_percent is not None
+    assert sample.cpu_count is not None

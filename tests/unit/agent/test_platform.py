@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -8,7 +9,8 @@ import psutil
 import pytest
 
 from reco3.agent import platform
-from reco3.agent.platform import linux, macos, windows
+from reco3.agent.platform import linux, macos, psutil_readings, windows
+from reco3.agent.platform.readings import InterfaceReading, MemoryReading, ProcessorReading
 
 SYSTEMS = [linux, macos, windows]
 # Recorded from /proc: fields 3 to 22 of a line, up to the start time.
@@ -238,3 +240,64 @@ def test_a_start_is_told_as_unix_time(system: ModuleType) -> None:
 def test_this_run_of_the_system_has_one_id(system: ModuleType) -> None:
     assert system.boot_id()
     assert system.boot_id() == system.boot_id()
+
+
+def test_memory_is_read_from_meminfo(tmp_path: Path) -> None:
+    path = tmp_path / "meminfo"
+    path.write_text("MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    400 kB\nHugePages_Total: 0\n")
+
+    assert linux.read_memory(str(path)) == MemoryReading(1000 * 1024, 400 * 1024)
+
+
+def test_the_processors_use_has_no_waiting_for_disks_in_it_and_a_guests_time_once(tmp_path: Path) -> None:
+    path, per_s = tmp_path / "stat", os.sysconf("SC_CLK_TCK")
+    ticks = [each * per_s for each in (6, 0, 1, 12, 1, 0, 0, 0, 5, 0)]
+    path.write_text(f"cpu  {' '.join(map(str, ticks))}\ncpu0 1 1 1 1\n")
+
+    assert linux.read_processor(str(path)) == ProcessorReading(busy_s=7, total_s=20)
+
+
+def test_interfaces_are_read_from_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "dev"
+    path.write_text(
+        "Inter-|   Receive  |  Transmit\n face |bytes ...\n"
+        "    lo:     900 1 0 0 0 0 0 0      901 1 0 0 0 0 0 0\n"
+        "eth0:1:20 1 0 0 0 0 0 0 10 1 0 0 0 0 0 0\n"
+    )
+
+    assert linux.read_interfaces(str(path)) == {"lo": InterfaceReading(901, 900), "eth0:1": InterfaceReading(10, 20)}
+
+
+@pytest.mark.parametrize("read", [linux.read_memory, linux.read_processor, linux.read_interfaces])
+def test_what_proc_does_not_tell_is_an_error_and_not_a_zero(read: Callable[[str], object], tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nothing"):
+        read(str(tmp_path / "nothing"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compares /proc with psutil")
+def test_linux_and_psutil_read_the_same_numbers() -> None:
+    mine, theirs = linux.read_processor(), psutil_readings.read_processor()
+
+    assert linux.read_memory().total_bytes == psutil_readings.read_memory().total_bytes
+    assert linux.read_disk("/").total_bytes == psutil_readings.read_disk("/").total_bytes
+    assert mine.total_s == pytest.approx(theirs.total_s, rel=0.01)
+    assert set(linux.read_interfaces()) == set(psutil_readings.read_interfaces())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's own")
+def test_a_file_keeps_its_birth_mark_when_it_is_renamed_or_written(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("x")
+    with linux.open_shared(str(path)) as file:
+        before = linux.birth_mark(file)
+        path.write_text("other content")
+        path.rename(tmp_path / "b")
+        after = linux.birth_mark(file)
+
+    assert before == after
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's own")
+def test_where_the_filesystem_gives_no_birth_mark_there_is_none() -> None:
+    with linux.open_shared("/proc/version") as file:
+        assert linux.birth_mark(file) == 0

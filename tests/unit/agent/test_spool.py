@@ -1,14 +1,25 @@
+import json
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reco3.agent.spool import DROPPED_CODE, GAP_CODE, MAX_BATCH_BYTES, Batch, FileOffset, Spool, SpoolTooNewError
-from reco3.protocol.messages import LogEntry
+from reco3.agent.spool import (
+    DROPPED_CODE,
+    GAP_CODE,
+    MAX_BATCH_BYTES,
+    QUARANTINED_CODE,
+    Batch,
+    FileOffset,
+    Spool,
+    SpoolTooNewError,
+)
+from reco3.protocol.messages import LogBatch, LogEntry
 
 MIB = 1024 * 1024
 OpenSpool = Callable[..., Spool]
@@ -67,8 +78,10 @@ def test_a_batch_that_was_not_acknowledged_comes_again_with_the_same_numbers(ope
     after_restart = open_spool().next_batch(10)
 
     assert sent is not None
-    assert sent == again == after_restart
+    assert again is not None
     assert texts(sent) == ["line 0", "line 1"]
+    assert (again.epoch, again.first_seq, again.bodies[:2]) == (sent.epoch, sent.first_seq, sent.bodies)
+    assert after_restart == again
 
 
 def test_a_smaller_limit_sends_the_start_of_the_same_batch(open_spool: OpenSpool) -> None:
@@ -194,8 +207,8 @@ def test_offsets_are_kept_with_the_lines_they_belong_to(open_spool: OpenSpool) -
 def test_an_entry_that_cannot_be_kept_keeps_the_offset_from_moving(open_spool: OpenSpool) -> None:
     spool = open_spool()
 
-    with pytest.raises(UnicodeEncodeError):
-        spool.append([a_line(), a_line("\ud800")], {"/a": FileOffset(offset=9)})
+    with pytest.raises(TypeError):
+        spool.append([a_line(), LogEntry(msg="x", meta={"no JSON": object()})], {"/a": FileOffset(offset=9)})
 
     assert spool.offsets() == {}
     assert spool.pending_count() == 0
@@ -214,7 +227,12 @@ def test_when_space_runs_out_the_oldest_and_least_severe_go_first_and_one_marker
     assert kept[:2] == ["line 0", "line 1"]
     assert kept[-1] == "line 23"
     assert not {f"line {n}" for n in range(2, 7)} & set(kept)
-    assert marker.meta == {"dropped": 24 - len(kept), "levels": {"WARN": 5, "ERROR": 24 - len(kept) - 5}}
+    assert marker.meta == {
+        "dropped": 24 - len(kept),
+        "levels": {"WARN": 5, "ERROR": 24 - len(kept) - 5},
+        "first_ts": "2026-11-23T10:00:00.000Z",
+        "last_ts": "2026-11-23T10:00:00.000Z",
+    }
     assert marker.level == "ERROR"
 
 
@@ -226,9 +244,178 @@ def test_however_often_lines_are_dropped_one_marker_counts_them_all(open_spool: 
 
     batch = spool.next_batch(100)
     assert batch is not None
-    markers = [entry.meta for entry in batch.entries if entry.code == DROPPED_CODE]
+    markers = [entry.meta or {} for entry in batch.entries if entry.code == DROPPED_CODE]
     dropped = 100 - (len(batch.entries) - 1)
-    assert markers == [{"dropped": dropped, "levels": {"WARN": dropped}}]
+    assert [(marker["dropped"], marker["levels"]) for marker in markers] == [(dropped, {"WARN": dropped})]
+
+
+def test_a_marker_tells_from_when_to_when_lines_were_dropped(open_spool: OpenSpool) -> None:
+    spool = open_spool(max_bytes=2_000)
+
+    for minute in range(30):
+        spool.append([LogEntry(msg="x", ts=f"2026-11-23T10:{minute:02}:00.000Z", level="WARN")], {})
+
+    batch = spool.next_batch(100)
+    assert batch is not None
+    marker, first_kept, *_ = batch.entries
+    assert (marker.meta or {})["first_ts"] == "2026-11-23T10:00:00.000Z"
+    assert (marker.meta or {})["last_ts"] < (first_kept.ts or "")
+
+
+def test_the_last_fifth_of_the_space_is_for_errors_alone(open_spool: OpenSpool) -> None:
+    spool = open_spool(max_bytes=20_000)
+
+    spool.append(lines(200, level="WARN"), {})
+    warnings_kept = spool.pending_count()
+    spool.append(lines(15, start=200), {})
+
+    batch = spool.next_batch(500)
+    assert batch is not None
+    sizes = [len(body) + 64 for body in batch.bodies]
+    levels = [entry.level for entry in batch.entries if entry.code != DROPPED_CODE]
+    assert sum(sizes[:warnings_kept]) <= 16_000
+    assert levels.count("ERROR") == 15
+    assert 0 < levels.count("WARN") < 200
+
+
+def test_a_marker_that_was_sent_counts_no_more_and_another_one_takes_over(open_spool: OpenSpool) -> None:
+    spool = open_spool(max_bytes=2_000)
+    spool.append(lines(40), {})
+    sent = spool.next_batch(500)
+
+    spool.append(lines(40, start=40), {})
+
+    again = spool.next_batch(500)
+    assert sent is not None
+    assert again is not None
+    assert again.bodies[: len(sent.bodies)] == sent.bodies
+    dropped = [(entry.meta or {})["dropped"] for entry in again.entries if entry.code == DROPPED_CODE]
+    assert len(dropped) == 2
+    assert sum(dropped) + len(again.bodies) - 2 == 80
+
+
+def test_what_a_killed_predecessor_may_have_sent_is_never_dropped(open_spool: OpenSpool) -> None:
+    killed = open_spool(max_bytes=20_000)
+    killed.append(lines(100, level="WARN"), {})
+    sent = killed.next_batch(100)
+
+    successor = open_spool(max_bytes=20_000)
+    successor.append(lines(400, start=100), {})
+
+    again = successor.next_batch(500)
+    assert sent is not None
+    assert again is not None
+    assert again.bodies[: len(sent.bodies)] == sent.bodies
+
+
+def test_a_line_that_is_set_aside_is_kept_here_and_a_marker_goes_under_its_number(
+    open_spool: OpenSpool, tmp_path: Path
+) -> None:
+    spool = open_spool()
+    spool.append(lines(3), {})
+    before = spool.next_batch(3)
+
+    set_aside = spool.quarantine_oldest("400 bad_request: logs[0].msg")
+
+    after = spool.next_batch(3)
+    assert before is not None
+    assert after is not None
+    assert set_aside == a_line("line 0")
+    assert (after.first_seq, after.bodies[1:]) == (before.first_seq, before.bodies[1:])
+    marker = after.entries[0]
+    assert (marker.code, marker.level) == (QUARANTINED_CODE, "ERROR")
+    assert marker.meta == {"reason": "400 bad_request: logs[0].msg", "file": "/a", "line_offset": 3}
+    with sqlite3.connect(tmp_path / "spool.db") as connection:
+        assert connection.execute("SELECT reason, body FROM quarantine").fetchall() == [
+            ("400 bad_request: logs[0].msg", before.bodies[0])
+        ]
+    connection.close()
+
+
+def test_a_marker_that_is_refused_like_its_line_is_given_up(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    spool.append(lines(2), {})
+    spool.next_batch(2)
+    spool.quarantine_oldest("400")
+
+    given_up = spool.quarantine_oldest("400")
+
+    batch = spool.next_batch(2)
+    assert given_up is None
+    assert batch is not None
+    assert (batch.first_seq, texts(batch)) == (2, ["line 1"])
+
+
+def test_only_the_newest_hundred_lines_stay_set_aside(open_spool: OpenSpool, tmp_path: Path) -> None:
+    spool = open_spool()
+    spool.append(lines(103), {})
+    for seq in range(1, 104):
+        spool.next_batch(1)
+        spool.quarantine_oldest("400")
+        spool.ack(seq)
+
+    with sqlite3.connect(tmp_path / "spool.db") as connection:
+        bodies = [json.loads(body)["msg"] for (body,) in connection.execute("SELECT body FROM quarantine ORDER BY id")]
+    connection.close()
+    assert bodies == [f"line {n}" for n in range(3, 103)]
+
+
+def test_a_batch_goes_out_as_the_message_of_the_protocol(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    spool.append([a_line("\u00dc \ud800 \x00 \u2028"), LogEntry(msg="bare", ts=None, level=None)], {})
+
+    batch = spool.next_batch(10)
+
+    assert batch is not None
+    message = msgspec.json.decode(batch.to_json(), type=LogBatch)
+    assert (message.stream, message.epoch, message.first_seq) == (batch.stream, batch.epoch, 1)
+    assert message.logs == [a_line("\u00dc ? \x00 \u2028"), LogEntry(msg="bare")]
+
+
+SPOOL_OF_VERSION_1 = """
+CREATE TABLE numbering (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, total_bytes INTEGER NOT NULL
+);
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY, seq INTEGER, is_dropped_marker INTEGER NOT NULL, severity INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL, ts TEXT NOT NULL, level TEXT NOT NULL, code TEXT, msg TEXT NOT NULL, meta_json TEXT
+);
+CREATE UNIQUE INDEX entries_by_seq ON entries (seq) WHERE seq IS NOT NULL;
+CREATE INDEX entries_by_worth ON entries (severity, id) WHERE seq IS NULL AND NOT is_dropped_marker;
+CREATE TABLE offsets (path TEXT PRIMARY KEY, offset_json TEXT NOT NULL);
+INSERT INTO numbering VALUES (1, 'old', 43, 200);
+INSERT INTO entries VALUES (7, 41, 0, 2, 90, 't1', 'ERROR', NULL, 'sent', '{"file":"/a"}');
+INSERT INTO entries VALUES (8, 42, 0, 2, 90, 't2', 'ERROR', 'X', 'sent too', NULL);
+INSERT INTO entries
+    VALUES (9, NULL, 1, 1, 90, 't3', 'WARN', 'LOG_DROPPED', 'dropped', '{"dropped":2,"levels":{"WARN":2}}');
+INSERT INTO offsets VALUES ('/a', '{"device":1,"inode":2,"head_bytes":0,"head_sha256":"","offset":5,
+    "tail_sha256":"","is_inside_long_line":false,"older":[]}');
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_spool_of_an_older_agent_is_carried_over_under_its_numbers(open_spool: OpenSpool, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "spool.db") as connection:
+        connection.executescript(SPOOL_OF_VERSION_1)
+    connection.close()
+
+    spool = open_spool()
+
+    batch = spool.next_batch(10)
+    assert batch is not None
+    assert (batch.epoch, batch.first_seq, texts(batch)) == ("old", 41, ["sent", "sent too", "dropped"])
+    assert batch.entries[0] == LogEntry(msg="sent", ts="t1", level="ERROR", meta={"file": "/a"})
+    assert spool.offsets() == {"/a": FileOffset(device=1, inode=2, offset=5)}
+
+
+def test_an_offset_with_fields_of_a_newer_agent_is_read(open_spool: OpenSpool, tmp_path: Path) -> None:
+    open_spool().close()
+    with sqlite3.connect(tmp_path / "spool.db") as connection:
+        connection.execute("""INSERT INTO offsets VALUES ('/a', '{"device":1,"inode":2,"offset":5,"new":true}')""")
+    connection.close()
+
+    assert open_spool().offsets() == {"/a": FileOffset(device=1, inode=2, offset=5)}
 
 
 def test_without_a_shortage_nothing_is_dropped(open_spool: OpenSpool) -> None:
@@ -273,10 +460,10 @@ def test_a_file_that_is_no_spool_is_set_aside_and_the_gap_is_told(open_spool: Op
 def test_a_spool_of_a_newer_agent_is_left_alone(open_spool: OpenSpool, tmp_path: Path) -> None:
     open_spool().close()
     with sqlite3.connect(tmp_path / "spool.db") as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
 
-    with pytest.raises(SpoolTooNewError, match="expected a spool of version 1 or older, found 2"):
+    with pytest.raises(SpoolTooNewError, match="expected a spool of version 2 or older, found 3"):
         open_spool()
 
 
@@ -288,8 +475,13 @@ def test_nobody_else_may_read_the_spool(open_spool: OpenSpool, tmp_path: Path) -
     assert modes == {0o600}
 
 
-def test_a_commit_waits_for_the_disk(open_spool: OpenSpool) -> None:
-    (level,) = open_spool()._connection.execute("PRAGMA synchronous").fetchone()
+def test_a_commit_waits_for_the_disk_also_after_an_acknowledgement_that_did_not(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    spool.append(lines(1), {})
+    spool.next_batch(1)
+    spool.ack(1)
+
+    (level,) = spool._connection.execute("PRAGMA synchronous").fetchone()
 
     assert level == 2
 

@@ -6,7 +6,7 @@ import pytest
 
 from builders import PC, entry
 from fakes import START
-from reco3.server.domain.incidents import IncidentStatus, Sighting, bumped, opened, sighting_of
+from reco3.server.domain.incidents import IncidentStatus, Sighting, bumped, merged, opened, sighting_of
 from reco3.server.domain.logs import line_of
 
 LATER = START + timedelta(minutes=1)
@@ -79,3 +79,40 @@ def test_an_incident_is_as_severe_as_its_worst_sighting(before: str, seen: str, 
 
     assert again.severity == after
     assert again.title == f"Agent {PC}: {after} DISK"
+
+
+def test_sightings_of_one_trouble_on_one_pc_count_as_one_as_severe_as_the_worst() -> None:
+    seen = [
+        Sighting(PC, "DISK", "ERROR", "first", START),
+        Sighting(PC, "NET", "ERROR", "cable", START),
+        Sighting(PC, "DISK", "CRITICAL", "second", START),
+        Sighting("pc-002", "DISK", "ERROR", "elsewhere", START),
+        Sighting(PC, "DISK", "ERROR", "last", LATER),
+    ]
+
+    assert merged(seen) == [
+        Sighting(PC, "DISK", "CRITICAL", "last", LATER, count=3),
+        Sighting(PC, "NET", "ERROR", "cable", START),
+        Sighting("pc-002", "DISK", "ERROR", "elsewhere", START),
+    ]
+
+
+def test_merged_sightings_make_the_incident_that_they_make_one_by_one() -> None:
+    seen = [
+        Sighting(PC, "DISK", severity, f"{n}", START + timedelta(seconds=n))
+        for n, severity in enumerate(["ERROR", "CRITICAL", "ERROR"])
+    ]
+    one_by_one = opened(seen[0], "incident-1")
+    for sighting in seen[1:]:
+        one_by_one = bumped(one_by_one, sighting)
+
+    (together,) = merged(seen)
+    incident = opened(together, "incident-1")
+
+    assert (incident.count, incident.severity, incident.summary, incident.title, incident.last_seen_at) == (
+        one_by_one.count,
+        one_by_one.severity,
+        one_by_one.summary,
+        one_by_one.title,
+        together.at,
+    )

@@ -14,8 +14,16 @@ import psutil
 from reco3.agent.platform.psutil_processes import (  # noqa: F401 - the same on this system
     created_at_ms,
     list_children,
+    moment,
     read_command_line,
+    read_process,
     read_status,
+)
+from reco3.agent.platform.psutil_readings import (  # noqa: F401 - likewise
+    read_disk,
+    read_interfaces,
+    read_memory,
+    read_processor,
 )
 from reco3.agent.platform.service_states import Condition, ServiceState, ServiceVerb, Step, first_line
 
@@ -48,6 +56,11 @@ def is_physical_interface(name: str) -> bool:
 def open_shared(path: str) -> FileIO:
     """Open a file for reading; anybody may rename or delete it meanwhile, and a pipe does not block us."""
     return FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def birth_mark(file: FileIO) -> int:
+    """Return a number that the filesystem gave the file at its birth, or 0 where it gives none."""
+    return int(getattr(os.fstat(file.fileno()), "st_birthtime", 0) * 1_000_000)
 
 
 def list_processes() -> Iterator[tuple[int, str, float]]:

@@ -14,6 +14,20 @@ def read_status(pid: int) -> str:
         return ""
 
 
+def read_process(pid: int) -> tuple[str, float] | None:
+    """Return the name and the start of one process, or None when it has gone or denies access."""
+    try:
+        process = psutil.Process(pid)
+        return process.name(), process.create_time()
+    except psutil.Error:
+        return None
+
+
+def moment() -> float | None:
+    """Return None: starts are told by the clock of the day, which may be set back."""
+    return None
+
+
 def read_command_line(pid: int) -> list[str]:
     """Return a process's arguments, empty when it has gone or denies access."""
     try:

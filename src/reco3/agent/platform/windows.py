@@ -14,8 +14,16 @@ import psutil
 from reco3.agent.platform.psutil_processes import (  # noqa: F401 - the same on this system
     created_at_ms,
     list_children,
+    moment,
     read_command_line,
+    read_process,
     read_status,
+)
+from reco3.agent.platform.psutil_readings import (  # noqa: F401 - likewise
+    read_disk,
+    read_interfaces,
+    read_memory,
+    read_processor,
 )
 from reco3.agent.platform.service_states import Condition, ServiceState, ServiceVerb, Step, first_line
 
@@ -58,6 +66,14 @@ def open_shared(path: str) -> FileIO:
     Python's own `open` shares no deletion on Windows, and would keep a service from rotating its log.
     """
     return FileIO(path, opener=_open_with_all_shares)
+
+
+def birth_mark(_file: FileIO) -> int:
+    """Return 0: NTFS counts its file ids' reuse within them, and gives a successor of the same name the old birth time.
+
+    Source: "tunneling" in the documentation of file times, learn.microsoft.com/windows/win32/sysinfo/file-times.
+    """
+    return 0
 
 
 def list_processes() -> Iterator[tuple[int, str, float]]:

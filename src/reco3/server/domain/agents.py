@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from reco3.protocol.commands import Mode
 from reco3.protocol.messages import Heartbeat
@@ -16,6 +17,7 @@ from reco3.server.domain.audit import ROLLUP_PERIOD_S, AuditEvent, Stream, agent
 OFFLINE_AFTER_S = 29.8
 DEFAULT_ORG = "default"
 MAX_NAME_CHARS = 64
+_MODES = frozenset(Mode)
 
 
 class AgentStatus(StrEnum):
@@ -49,6 +51,34 @@ class Agent:
     org_id: str = DEFAULT_ORG
 
 
+class Pulse(NamedTuple):
+    """What the last heartbeat of a PC left behind that decides about the next one.
+
+    `points_due_at` is when its open window of history should close, in Unix seconds, `open_chars` how long that is.
+    """
+
+    created_at: datetime
+    version: str
+    mode: str | None
+    apply_enabled: bool | None
+    is_online: bool
+    rollup_count: int
+    rollup_from: datetime | None
+    org_id: str = DEFAULT_ORG
+    points_due_at: int | None = None
+    agent_started_ms: int | None = None
+    open_chars: int = 0
+
+
+class Beat(NamedTuple):
+    """One PC's new record, the text that its open points grow by, and when to close their window in Unix seconds."""
+
+    agent: Agent
+    points: str
+    points_due_at: int
+    agent_started_ms: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class HeartbeatChange:
     """What one heartbeat does: the agent's new record and the audit rows it deserves."""
@@ -57,8 +87,7 @@ class HeartbeatChange:
     events: tuple[AuditEvent, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TakenHeartbeat:
+class TakenHeartbeat(NamedTuple):
     """A heartbeat that passed the border: parsed, checked and timed; `payload_json` is its body."""
 
     agent_id: str
@@ -77,7 +106,7 @@ def offline_cutoff(now: datetime) -> datetime:
     return now - timedelta(seconds=OFFLINE_AFTER_S)
 
 
-def take_heartbeat(previous: Agent | None, taken: TakenHeartbeat, *, every_audited: bool) -> HeartbeatChange:
+def take_heartbeat(previous: Agent | Pulse | None, taken: TakenHeartbeat, *, every_audited: bool) -> HeartbeatChange:
     """Decide what a heartbeat changes."""
     agent = _refreshed(previous, taken)
     events = [*_state_events(previous, agent)]
@@ -101,7 +130,7 @@ def go_offline(agent: Agent, now: datetime) -> HeartbeatChange:
     return HeartbeatChange(replace(agent, is_online=False, updated_at=now), (event,))
 
 
-def _refreshed(previous: Agent | None, taken: TakenHeartbeat) -> Agent:
+def _refreshed(previous: Agent | Pulse | None, taken: TakenHeartbeat) -> Agent:
     metrics = taken.heartbeat.metrics
     return Agent(
         agent_id=taken.agent_id,
@@ -111,7 +140,7 @@ def _refreshed(previous: Agent | None, taken: TakenHeartbeat) -> Agent:
         payload_json=taken.payload_json,
         created_at=previous.created_at if previous else taken.at,
         updated_at=taken.at,
-        mode=metrics.mode if metrics.mode in set(Mode) else None,
+        mode=metrics.mode if metrics.mode in _MODES else None,
         apply_enabled=metrics.apply_enabled,
         is_online=True,
         rollup_count=(previous.rollup_count if previous else 0) + 1,
@@ -120,13 +149,17 @@ def _refreshed(previous: Agent | None, taken: TakenHeartbeat) -> Agent:
     )
 
 
-def _state_events(previous: Agent | None, agent: Agent) -> Iterator[AuditEvent]:
+def _state_events(previous: Agent | Pulse | None, agent: Agent) -> Iterator[AuditEvent]:
     if previous is None or not previous.is_online:
         yield _event(agent, "agent_online", {"first_contact": previous is None})
     if previous is None:
         return
-    for name in ("mode", "apply_enabled", "version"):
-        before, after = getattr(previous, name), getattr(agent, name)
+    states = (
+        ("mode", previous.mode, agent.mode),
+        ("apply_enabled", previous.apply_enabled, agent.apply_enabled),
+        ("version", previous.version, agent.version),
+    )
+    for name, before, after in states:
         if before != after:
             yield _event(agent, f"agent_{name}_changed", {"from": before, "to": after})
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import reduce
 
 from reco3.protocol.commands import Severity
 from reco3.server.domain.logs import LogLine
@@ -40,13 +42,29 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One reason to open or bump an incident."""
+    """A reason to open or bump an incident, seen `count` times."""
 
     agent_id: str
     code: str
     severity: str
     summary: str
     at: datetime
+    count: int = 1
+
+
+def merged(sightings: Iterable[Sighting]) -> list[Sighting]:
+    """The sightings of each PC and code as one: as severe as the worst, and told as the last."""
+    found: dict[tuple[str, str], list[Sighting]] = {}
+    for sighting in sightings:
+        found.setdefault((sighting.agent_id, sighting.code), []).append(sighting)
+    return [_joined(alike) for alike in found.values()]
+
+
+def _joined(alike: Sequence[Sighting]) -> Sighting:
+    if len(alike) == 1:
+        return alike[0]
+    severity = reduce(_worse, {one.severity for one in alike})
+    return replace(alike[-1], severity=severity, count=sum(one.count for one in alike))
 
 
 def sighting_of(line: LogLine) -> Sighting | None:
@@ -68,6 +86,7 @@ def opened(sighting: Sighting, incident_id: str) -> Incident:
         status=IncidentStatus.OPEN,
         ts_open=sighting.at,
         last_seen_at=sighting.at,
+        count=sighting.count,
     )
 
 
@@ -76,7 +95,7 @@ def bumped(incident: Incident, sighting: Sighting) -> Incident:
     severity = _worse(incident.severity, sighting.severity)
     return replace(
         incident,
-        count=incident.count + 1,
+        count=incident.count + sighting.count,
         last_seen_at=sighting.at,
         summary=sighting.summary[:MAX_SUMMARY_CHARS],
         severity=severity,

@@ -42,12 +42,19 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
-class LogPosition:
-    """Which lines of a numbered stream the server already holds: all up to `acked_seq`."""
+class LogStream:
+    """One run of dense numbers: a PC's stream in one epoch of it."""
 
+    agent_id: str
     stream: str
     epoch: str
-    acked_seq: int
+
+
+def stream_of(agent_id: str, batch: LogBatch) -> LogStream | None:
+    """The stream that a batch's numbers belong to, or None for an older agent's, which has no numbers."""
+    if batch.stream is None or batch.epoch is None or batch.first_seq is None:
+        return None
+    return LogStream(agent_id, batch.stream, batch.epoch)
 
 
 def check_batch(batch: LogBatch) -> None:
@@ -69,10 +76,15 @@ def check_batch(batch: LogBatch) -> None:
 
 
 def unseen_entries(batch: LogBatch, acked_seq: int) -> list[LogEntry]:
-    """The entries of a batch that the server does not hold yet."""
+    """The entries of a batch that the server does not hold yet, when it holds all up to `acked_seq`."""
     if batch.first_seq is None:
         return batch.logs
     return batch.logs[max(0, acked_seq + 1 - batch.first_seq) :]
+
+
+def missing_before(batch: LogBatch, acked_seq: int) -> range:
+    """The numbers between what the server holds and what came: lines that it will never get."""
+    return range(acked_seq + 1, batch.first_seq if batch.first_seq is not None and batch.logs else 0)
 
 
 def line_of(agent_id: str, entry: LogEntry, now: datetime) -> LogLine:

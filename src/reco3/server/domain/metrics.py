@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 
 from reco3.protocol.limits import MAX_PROCESSES
 from reco3.protocol.messages import Metrics
@@ -31,10 +32,27 @@ def check_metrics(metrics: Metrics) -> None:
     Raises:
         BadInput: names the first offending field.
     """
-    for field in fields(metrics):
-        _check_value(f"metrics.{field.name}", getattr(metrics, field.name))
+    for value in _numbers(metrics):
+        # Not a number compares false with everything.
+        if value is not None and not 0 <= value <= MAX_INTEGER:
+            _name_the_fault(metrics)
+    for text in _texts(metrics):
+        if text is not None and len(text) > MAX_TEXT_CHARS:
+            _name_the_fault(metrics)
     if len(metrics.processes) > MAX_PROCESSES:
         raise BadInput("metrics.processes", f"expected at most {MAX_PROCESSES} entries, got {len(metrics.processes)}")
+
+
+_TEXTS = ("platform", "hostname", "mode", "journal")
+_NUMBERS = tuple(
+    field.name for field in fields(Metrics) if field.name not in (*_TEXTS, "apply_enabled", "processes", "interfaces")
+)
+_numbers, _texts = attrgetter(*_NUMBERS), attrgetter(*_TEXTS)
+
+
+def _name_the_fault(metrics: Metrics) -> None:
+    for name in (*_NUMBERS, *_TEXTS):
+        _check_value(name, getattr(metrics, name))
 
 
 def sample_of(agent_id: str, metrics: Metrics, ts: datetime) -> Sample:
@@ -50,12 +68,12 @@ def sample_of(agent_id: str, metrics: Metrics, ts: datetime) -> Sample:
     )
 
 
-def _check_value(field: str, value: object) -> None:
+def _check_value(name: str, value: object) -> None:
     if isinstance(value, bool):
         return
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadInput(field, "expected a finite number")
+        raise BadInput(f"metrics.{name}", "expected a finite number")
     if isinstance(value, int | float) and not 0 <= value <= MAX_INTEGER:
-        raise BadInput(field, f"expected a number from 0 to {MAX_INTEGER}, got {value}")
+        raise BadInput(f"metrics.{name}", f"expected a number from 0 to {MAX_INTEGER}, got {value}")
     if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
-        raise BadInput(field, f"expected at most {MAX_TEXT_CHARS} characters, got {len(value)}")
+        raise BadInput(f"metrics.{name}", f"expected at most {MAX_TEXT_CHARS} characters, got {len(value)}")

@@ -1,14 +1,17 @@
 """Heartbeats in, the list of PCs out, and the sweep that announces OFFLINE."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from reco3.protocol.limits import is_agent_id
 from reco3.server.domain.agents import (
     OFFLINE_AFTER_S,
     Agent,
     AgentStatus,
+    Beat,
+    Pulse,
     TakenHeartbeat,
     go_offline,
     offline_cutoff,
@@ -17,12 +20,17 @@ from reco3.server.domain.agents import (
 )
 from reco3.server.domain.audit import AuditEvent, HeartbeatAudit, writes_every_heartbeat
 from reco3.server.domain.errors import NotFound
-from reco3.server.domain.metrics import Sample, check_metrics, sample_of
+from reco3.server.domain.history import MAX_OPEN_CHARS, close_windows, points_due_at
+from reco3.server.domain.metrics import check_metrics, sample_of
+from reco3.server.domain.points import point_text
+from reco3.server.services.fleet import FleetWatch
 from reco3.server.services.ports import ErrorTally, Outside, Transaction
 
 RECENT_ERRORS_S = 3600
-MAX_SAMPLES = 5_000
 SWEEP_PERIOD_S = 10.0
+RESCAN_S = 60.0
+
+Told = Callable[[datetime | None, BaseException | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,8 @@ class AgentService:
         self._outside = outside
         self._heartbeat_audit = heartbeat_audit
         self._fleet_size = 0
+        self._watch = FleetWatch()
+        self._scanned_at: datetime | None = None
 
     async def record_heartbeat(self, taken: TakenHeartbeat) -> None:
         """Store a heartbeat; returns once it is durable.
@@ -59,68 +69,112 @@ class AgentService:
             BadInput: a number that no PC can have.
         """
         check_metrics(taken.heartbeat.metrics)
-        await self._outside.store.write_grouped(self._take_heartbeats, taken)
+        at = await self._outside.store.write_grouped(self._take_heartbeats, taken)
+        self._watch.heard(taken.agent_id, at)
         self._outside.announcer.announce("agents", taken.agent_id)
+
+    def post_heartbeat(self, taken: TakenHeartbeat, *, told: Told) -> None:
+        """Store a heartbeat whose metrics were checked; `told` hears its time once it is durable, or the error.
+
+        Raises:
+            Busy: too much waits already.
+        """
+        heard = partial(self._heard, told, taken.agent_id)
+        self._outside.store.post_grouped(self._take_heartbeats, taken, told=heard)
 
     async def list_agents(self, *, after: str, limit: int) -> AgentPage:
         """The PCs after an id, with their status at this moment."""
         now = self._outside.clock()
-        return await self._outside.store.read(lambda tx: _agent_page(tx, now, after=after, limit=limit))
-
-    async def recent_samples(self, agent_id: str, *, minutes: int) -> list[Sample]:
-        """A PC's samples of the last minutes, oldest first.
-
-        Raises:
-            NotFound: no PC of that id was ever heard of.
-        """
-        start = self._outside.clock() - timedelta(minutes=minutes)
-
-        def query(tx: Transaction) -> list[Sample]:
-            require_agent(tx, agent_id)
-            return tx.samples.since(agent_id, start, limit=MAX_SAMPLES)
-
-        return await self._outside.store.read(query)
+        watch = self._watch
+        known = (
+            watch.online_after(offline_cutoff(now)) if watch.is_complete and not self._outside.store.is_shared else None
+        )
+        return await self._outside.store.read(lambda tx: _agent_page(tx, now, after=after, limit=limit, online=known))
 
     async def sweep_offline(self) -> float:
         """Announce every PC that has gone silent; returns after how many seconds to sweep again."""
         now = self._outside.clock()
-        silent = await self._outside.store.read(lambda tx: tx.agents.silent_since(offline_cutoff(now)))
+        if self._is_rescan_due(now):
+            self._watch.load(await self._outside.store.read(lambda tx: tx.agents.online()))
+            self._scanned_at = now
+        silent = self._watch.silent_since(offline_cutoff(now))
         if silent:
-            await self._announce_offline(now)
-        return await self._outside.store.read(lambda tx: self._plan_next_sweep(tx, now))
+            await self._announce_offline(silent, now)
+        self._fleet_size = await self._outside.store.read(lambda tx: tx.agents.count())
+        return _next_sweep_s(self._watch.earliest, now)
 
-    async def _announce_offline(self, now: datetime) -> None:
-        def work(tx: Transaction) -> list[str]:
-            changes = [go_offline(agent, now) for agent in tx.agents.silent_since(offline_cutoff(now))]
+    def _is_rescan_due(self, now: datetime) -> bool:
+        # What another process or a person wrote is found by looking at the whole table once in a while.
+        if self._scanned_at is None:
+            return True
+        return (now - self._scanned_at).total_seconds() >= RESCAN_S
+
+    async def _announce_offline(self, silent: Sequence[str], now: datetime) -> None:
+        def work(tx: Transaction) -> dict[str, Agent]:
+            agents = tx.agents.named(silent)
+            cutoff = offline_cutoff(now)
+            gone = [agent for agent in agents.values() if agent.is_online and agent.last_seen <= cutoff]
+            changes = [go_offline(agent, now) for agent in gone]
             tx.agents.put([change.agent for change in changes])
             tx.audit.add([event for change in changes for event in change.events])
-            return [change.agent.agent_id for change in changes]
+            return {**agents, **{change.agent.agent_id: change.agent for change in changes}}
 
-        for agent_id in await self._outside.store.write(work):
+        agents = await self._outside.store.write(work)
+        for agent_id in silent:
+            agent = agents.get(agent_id)
+            if agent is not None and agent.is_online:
+                self._watch.heard(agent_id, agent.last_seen)
+                continue
+            self._watch.lost(agent_id)
             self._outside.announcer.announce("agents", agent_id)
 
-    def _plan_next_sweep(self, tx: Transaction, now: datetime) -> float:
-        self._fleet_size = tx.agents.count()
-        earliest = tx.agents.earliest_last_seen_online()
-        if earliest is None:
-            return SWEEP_PERIOD_S
-        due_in = (earliest + timedelta(seconds=OFFLINE_AFTER_S) - now).total_seconds()
-        return min(SWEEP_PERIOD_S, max(0.05, due_in))
+    def _heard(self, told: Told, agent_id: str, at: datetime | None, error: BaseException | None) -> None:
+        if at is not None and error is None:
+            self._watch.heard(agent_id, at)
+            self._outside.announcer.announce("agents", agent_id)
+        told(at, error)
 
-    def _take_heartbeats(self, tx: Transaction, items: Sequence[TakenHeartbeat]) -> Sequence[None]:
+    def _take_heartbeats(self, tx: Transaction, items: Sequence[TakenHeartbeat]) -> Sequence[datetime]:
         every_audited = writes_every_heartbeat(self._heartbeat_audit, fleet_size=self._fleet_size)
-        known = tx.agents.named([taken.agent_id for taken in items])
+        pulses = tx.agents.pulses([taken.agent_id for taken in items])
+        beats: dict[str, Beat] = {}
         events: list[AuditEvent] = []
-        samples: list[Sample] = []
         for taken in items:
-            change = take_heartbeat(known.get(taken.agent_id), taken, every_audited=every_audited)
-            known[taken.agent_id] = change.agent
-            events.extend(change.events)
-            samples.append(sample_of(taken.agent_id, taken.heartbeat.metrics, taken.at))
-        tx.agents.put(list(known.values()))
-        tx.samples.add(samples)
+            beat, news = _beat(
+                beats.get(taken.agent_id), pulses.get(taken.agent_id), taken, every_audited=every_audited
+            )
+            beats[taken.agent_id] = beat
+            events.extend(news)
+        tx.agents.beat(list(beats.values()))
         tx.audit.add(events)
-        return [None] * len(items)
+        _close_due_windows(tx, pulses, items[-1].at)
+        return [taken.at for taken in items]
+
+
+def _beat(
+    earlier: Beat | None, pulse: Pulse | None, taken: TakenHeartbeat, *, every_audited: bool
+) -> tuple[Beat, Sequence[AuditEvent]]:
+    """One heartbeat after what the database holds and after an `earlier` one of the same batch."""
+    change = take_heartbeat(earlier.agent if earlier else pulse, taken, every_audited=every_audited)
+    metrics = taken.heartbeat.metrics
+    started_ms = metrics.agent_started_ms
+    before_ms = earlier.agent_started_ms if earlier else pulse.agent_started_ms if pulse else None
+    is_restart = started_ms is not None and before_ms is not None and started_ms != before_ms
+    points = earlier.points if earlier else ""
+    if len(points) + (pulse.open_chars if pulse else 0) < MAX_OPEN_CHARS:
+        points += point_text(sample_of(taken.agent_id, metrics, taken.at), is_restart=is_restart)
+    due_at = earlier.points_due_at if earlier else points_due_at(taken.agent_id, taken.at)
+    return Beat(change.agent, points, due_at, started_ms or before_ms), change.events
+
+
+def _close_due_windows(tx: Transaction, pulses: Mapping[str, Pulse], now: datetime) -> None:
+    now_s = now.timestamp()
+    due = [name for name, pulse in pulses.items() if pulse.points_due_at is None or pulse.points_due_at <= now_s]
+    if not due:
+        return
+    closed = {name: close_windows(name, text, now) for name, text in tx.agents.open_points(due).items()}
+    tx.history.add([window for one in closed.values() for window in one.windows])
+    tx.agents.reopen(closed)
 
 
 def require_agent(tx: Transaction, agent_id: str) -> Agent:
@@ -137,13 +191,20 @@ def require_agent(tx: Transaction, agent_id: str) -> Agent:
     return agent
 
 
-def _agent_page(tx: Transaction, now: datetime, *, after: str, limit: int) -> AgentPage:
+def _next_sweep_s(earliest: datetime | None, now: datetime) -> float:
+    if earliest is None:
+        return SWEEP_PERIOD_S
+    due_in_s = (earliest + timedelta(seconds=OFFLINE_AFTER_S) - now).total_seconds()
+    return min(SWEEP_PERIOD_S, max(0.05, due_in_s))
+
+
+def _agent_page(tx: Transaction, now: datetime, *, after: str, limit: int, online: int | None) -> AgentPage:
     agents = tx.agents.page(after=after, limit=limit)
     since = now - timedelta(seconds=RECENT_ERRORS_S)
     errors = tx.logs.error_tallies([agent.agent_id for agent in agents], since=since)
     return AgentPage(
         views=tuple(AgentView(agent, status_at(agent.last_seen, now), errors.get(agent.agent_id)) for agent in agents),
-        online=tx.agents.count_seen_after(offline_cutoff(now)),
+        online=tx.agents.count_seen_after(offline_cutoff(now)) if online is None else online,
         total=tx.agents.count(),
         now=now,
     )

@@ -171,6 +171,7 @@ class CommandService:
         if due:
             for command in await self._outside.store.write(lambda tx: _end_overdue(tx, now)):
                 self._outside.announcer.announce("commands", command.agent_id)
+        self._wakeups.load(await self._outside.store.read(lambda tx: tx.commands.agents_in_flight()))
         return SWEEP_S
 
     def _add(self, tx: Transaction, command: Command, payload: Mapping[str, object]) -> None:

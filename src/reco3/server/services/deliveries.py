@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from reco3.protocol.limits import MAX_COMMANDS_PER_PULL
@@ -24,6 +25,14 @@ SWEEP_S = 5.0
 MAX_REPORTS_KEPT = 20
 MAX_ORPHANS_KEPT = 200
 MAX_TIMELINE_ROWS = 200
+
+
+class News(Enum):
+    """What the database holds for a pull: something to hand out, something still in flight, or nothing."""
+
+    NOW = "now"
+    LATER = "later"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +59,34 @@ class DeliveryService:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        event = self._wakeups.enter(agent_id)
+        event = asyncio.Event()
+        self._wakeups.enter(agent_id, event.set)
         try:
             while True:
                 event.clear()
-                pulled = await self._deliver(agent_id, journal)
+                pulled = await self.pull_now(agent_id, journal=journal)
                 remaining_s = deadline - loop.time()
                 if pulled != Pulled() or remaining_s <= 0 or self._wakeups.is_closing:
                     return pulled
                 if not await _woken(event, remaining_s, gone):
                     return pulled
         finally:
-            self._wakeups.leave(agent_id, event)
+            self._wakeups.leave(agent_id, event.set)
 
-    async def _deliver(self, agent_id: str, journal: str | None) -> Pulled:
+    def has_news(self, agent_id: str) -> bool:
+        """Whether something is known to be in flight for this PC, so that it should pull."""
+        return self._wakeups.has_news(agent_id)
+
+    async def pull_now(self, agent_id: str, *, journal: str | None) -> Pulled:
+        """What this PC should do now."""
+        if not self._wakeups.may_have_news(agent_id):
+            return Pulled()
         now = self._outside.clock()
-        if not await self._outside.store.read(lambda tx: _has_news(tx, agent_id, journal, now)):
+        self._wakeups.settle(agent_id)
+        news = await self._outside.store.read(lambda tx: _news(tx, agent_id, journal, now))
+        if news is not News.NONE:
+            self._wakeups.note(agent_id)
+        if news is not News.NOW:
             return Pulled()
         pulled = await self._outside.store.write(lambda tx: _deliver(tx, agent_id, journal, self._outside.clock()))
         self._outside.announcer.announce("commands", agent_id)
@@ -85,13 +106,17 @@ async def _woken(event: asyncio.Event, timeout_s: float, gone: asyncio.Future[An
     return gone is None or not gone.done()
 
 
-def _has_news(tx: Transaction, agent_id: str, journal: str | None, now: datetime) -> bool:
-    return any(
+def _news(tx: Transaction, agent_id: str, journal: str | None, now: datetime) -> News:
+    in_flight = tx.commands.in_flight(agent_id)
+    is_due = any(
         may_deliver(command, now, journal=journal)
         or must_hear_of_cancel(command, now, journal=journal)
         or lost_its_journal(command, journal=journal)
-        for command in tx.commands.in_flight(agent_id)
+        for command in in_flight
     )
+    if is_due:
+        return News.NOW
+    return News.LATER if in_flight else News.NONE
 
 
 def _deliver(tx: Transaction, agent_id: str, journal: str | None, now: datetime) -> Pulled:

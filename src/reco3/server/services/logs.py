@@ -1,16 +1,28 @@
 """Log lines in, incidents opened from them, and the list out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from reco3.protocol.messages import LogBatch
 from reco3.server.domain.audit import AuditEvent, Stream, agent_actor
-from reco3.server.domain.incidents import sighting_of
-from reco3.server.domain.logs import LogLine, LogPosition, check_batch, line_of, unseen_entries
+from reco3.server.domain.errors import TooManyRequests
+from reco3.server.domain.incidents import merged, sighting_of
+from reco3.server.domain.logs import (
+    LogLine,
+    LogStream,
+    check_batch,
+    line_of,
+    missing_before,
+    stream_of,
+    unseen_entries,
+)
 from reco3.server.services.agents import require_agent
 from reco3.server.services.incidents import IncidentRecorder
 from reco3.server.services.ports import Outside, Transaction
+
+RETRY_AFTER_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +55,15 @@ class LogService:
 
         Raises:
             BadInput: too many lines, or numbering that is incomplete.
+            TooManyRequests: so much waits to be written that lines, which their PC keeps, can come later.
         """
         check_batch(taken.batch)
+        if self._outside.store.is_busy:
+            raise TooManyRequests(
+                "Too many writes are waiting; send these lines again later.",
+                retry_after_s=RETRY_AFTER_S,
+                code="slow_down",
+            )
         stored = await self._outside.store.write_grouped(self._take_batches, taken)
         self._outside.announcer.announce("logs", taken.agent_id)
         if stored.incidents_created:
@@ -65,35 +84,92 @@ class LogService:
         return await self._outside.store.read(query)
 
     def _take_batches(self, tx: Transaction, items: Sequence[TakenBatch]) -> Sequence[BatchStored]:
-        return [self._take_batch(tx, taken) for taken in items]
+        streams = [stream_of(taken.agent_id, taken.batch) for taken in items]
+        intake = _Intake(tx.logs.acked_seqs({stream for stream in streams if stream is not None}))
+        parts = [intake.take(taken, stream) for taken, stream in zip(items, streams, strict=True)]
+        tx.logs.add([line for part in parts for line in part.lines])
+        tx.logs.advance(intake.advanced)
+        created = self._record_sightings(tx, parts)
+        stored = [
+            BatchStored(len(taken.batch.logs), count, part.acked_seq)
+            for taken, part, count in zip(items, parts, created, strict=True)
+        ]
+        tx.audit.add(
+            [
+                event
+                for taken, part, count in zip(items, parts, created, strict=True)
+                for event in _events(taken, part, count)
+            ]
+        )
+        return stored
 
-    def _take_batch(self, tx: Transaction, taken: TakenBatch) -> BatchStored:
-        position = _position_of(tx, taken)
-        entries = unseen_entries(taken.batch, position.acked_seq if position else 0)
-        lines = [line_of(taken.agent_id, entry, taken.at) for entry in entries]
-        tx.logs.add(lines)
-        created = sum(self._incidents.record(tx, sighting) for sighting in map(sighting_of, lines) if sighting)
-        acked_seq = _advance(tx, taken, position)
-        if lines:
-            tx.audit.add([_batch_event(taken, len(lines), created)])
-        return BatchStored(len(taken.batch.logs), created, acked_seq)
+    def _record_sightings(self, tx: Transaction, parts: Sequence["_Part"]) -> list[int]:
+        """Open or count incidents, one write for each PC and code; returns how many each batch opened."""
+        seen = [[found for line in part.lines if (found := sighting_of(line))] for part in parts]
+        opened = {
+            (sighting.agent_id, sighting.code)
+            for sighting in merged(chain.from_iterable(seen))
+            if self._incidents.record(tx, sighting)
+        }
+        counts = []
+        for sightings in seen:
+            first_seen = opened & {(sighting.agent_id, sighting.code) for sighting in sightings}
+            opened -= first_seen
+            counts.append(len(first_seen))
+        return counts
 
 
-def _position_of(tx: Transaction, taken: TakenBatch) -> LogPosition | None:
-    batch = taken.batch
-    if batch.stream is None or batch.epoch is None:
-        return None
-    return LogPosition(batch.stream, batch.epoch, tx.logs.acked_seq(taken.agent_id, batch.stream, batch.epoch))
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one batch adds: the lines not held yet, the numbers missing before them, the highest number held after."""
+
+    lines: Sequence[LogLine]
+    missing: range
+    acked_seq: int | None
 
 
-def _advance(tx: Transaction, taken: TakenBatch, position: LogPosition | None) -> int | None:
-    if position is None or taken.batch.first_seq is None:
-        return None
-    if not taken.batch.logs:
-        return position.acked_seq
-    acked_seq = max(position.acked_seq, taken.batch.first_seq + len(taken.batch.logs) - 1)
-    tx.logs.advance(taken.agent_id, LogPosition(position.stream, position.epoch, acked_seq))
-    return acked_seq
+class _Intake:
+    """The positions of the streams while the batches of one transaction are taken, one after the other."""
+
+    def __init__(self, held: Mapping[LogStream, int]) -> None:
+        self._held = dict(held)
+        self.advanced: dict[LogStream, int] = {}
+
+    def take(self, taken: TakenBatch, stream: LogStream | None) -> _Part:
+        held = 0 if stream is None else self._held.get(stream, 0)
+        batch = taken.batch
+        lines = [line_of(taken.agent_id, entry, taken.at) for entry in unseen_entries(batch, held)]
+        if stream is None or batch.first_seq is None:
+            return _Part(lines, range(0), None)
+        missing = missing_before(batch, held)
+        if batch.logs:
+            held = max(held, batch.first_seq + len(batch.logs) - 1)
+            self._held[stream] = self.advanced[stream] = held
+        return _Part(lines, missing, held)
+
+
+def _events(taken: TakenBatch, part: _Part, incidents_created: int) -> Iterator[AuditEvent]:
+    if part.lines:
+        yield _batch_event(taken, len(part.lines), incidents_created)
+    if part.missing:
+        yield _gap_event(taken, part.missing)
+
+
+def _gap_event(taken: TakenBatch, missing: range) -> AuditEvent:
+    """Say which numbers never came: after a restored database, for one, that the PC has sent to the lost one."""
+    return AuditEvent(
+        ts=taken.at,
+        actor=agent_actor(taken.agent_id),
+        event_type="log_gap",
+        ref_id=taken.agent_id,
+        agent_id=taken.agent_id,
+        payload={
+            "stream": taken.batch.stream,
+            "epoch": taken.batch.epoch,
+            "from_seq": missing.start,
+            "to_seq": missing.stop - 1,
+        },
+    )
 
 
 def _batch_event(taken: TakenBatch, count: int, incidents_created: int) -> AuditEvent:

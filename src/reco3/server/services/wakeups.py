@@ -1,17 +1,21 @@
-"""Wake-ups: how a new order reaches the pull that a PC holds open.
+"""Wake-ups: how a new order reaches the pull that a PC holds open, and which PCs have anything in flight at all.
 
-One process only; it carries no content, so a lost wake-up costs time and nothing else.
+It carries no content, so a lost wake-up costs time and nothing else: a sweep asks the database again every few
+seconds, which also finds what another process or a person wrote there.
 """
 
-import asyncio
-from collections import defaultdict
+from collections.abc import Callable, Collection
+
+Wake = Callable[[], None]
 
 
 class Wakeups:
-    """Which PCs wait, and the means to wake them."""
+    """Which PCs wait, which have news, and the means to wake them."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: dict[str, tuple[Wake, ...]] = {}
+        self._with_news: set[str] = set()
+        self._is_complete = False
         self._is_closing = False
 
     @property
@@ -19,28 +23,51 @@ class Wakeups:
         """Whether the server is stopping, so that nobody should wait any more."""
         return self._is_closing
 
-    def enter(self, agent_id: str) -> asyncio.Event:
-        """An event that is set whenever something new is there for this PC."""
-        event = asyncio.Event()
-        if self._is_closing:
-            event.set()
-        self._waiting[agent_id].add(event)
-        return event
+    def has_news(self, agent_id: str) -> bool:
+        """Whether something is known to be in flight for this PC."""
+        return agent_id in self._with_news
 
-    def leave(self, agent_id: str, event: asyncio.Event) -> None:
-        """Forget an event that `enter` gave."""
-        self._waiting[agent_id].discard(event)
-        if not self._waiting[agent_id]:
-            del self._waiting[agent_id]
+    def may_have_news(self, agent_id: str) -> bool:
+        """Whether the database must be asked: False only when nothing is in flight for this PC."""
+        return agent_id in self._with_news or not self._is_complete or self._is_closing
+
+    def enter(self, agent_id: str, wake: Wake) -> None:
+        """Call `wake` whenever something new is there for this PC, until `leave`."""
+        self._waiting[agent_id] = (*self._waiting.get(agent_id, ()), wake)
+        if self._is_closing:
+            wake()
+
+    def leave(self, agent_id: str, wake: Wake) -> None:
+        """Forget what `enter` was given."""
+        others = tuple(other for other in self._waiting.get(agent_id, ()) if other != wake)
+        if others:
+            self._waiting[agent_id] = others
+        else:
+            self._waiting.pop(agent_id, None)
 
     def wake(self, agent_id: str) -> None:
-        """Wake every pull that this PC holds."""
-        for event in self._waiting.get(agent_id, ()):
-            event.set()
+        """Something is in flight for this PC: remember it, and wake every pull that it holds."""
+        self._with_news.add(agent_id)
+        for wake in self._waiting.get(agent_id, ()):
+            wake()
+
+    def note(self, agent_id: str) -> None:
+        """Something is still in flight for this PC, though nothing for it to hear of now."""
+        self._with_news.add(agent_id)
+
+    def settle(self, agent_id: str) -> None:
+        """Nothing is in flight for this PC: said before the database is asked; `note` takes it back."""
+        self._with_news.discard(agent_id)
+
+    def load(self, agent_ids: Collection[str]) -> None:
+        """Learn from the database which PCs have something in flight; wakes those that were not known."""
+        for agent_id in set(agent_ids) - self._with_news:
+            self.wake(agent_id)
+        self._is_complete = True
 
     def close(self) -> None:
         """Wake everybody, for good: the server is stopping."""
         self._is_closing = True
-        for events in self._waiting.values():
-            for event in events:
-                event.set()
+        for wakes in list(self._waiting.values()):
+            for wake in wakes:
+                wake()

@@ -1,17 +1,50 @@
 """The `agent_status` table."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, true
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, func, select, true, update
 
-from reco3.server.domain.agents import Agent
+from reco3.server.domain.agents import Agent, Beat, Pulse
+from reco3.server.domain.history import Closed
+from reco3.server.store.bulk import BulkInsert
 from reco3.server.store.tables import agent_status
-from reco3.server.store.upserts import upsert
 
-_columns = [agent_status.c[name] for name in Agent.__dataclass_fields__]
+_names = tuple(Agent.__dataclass_fields__)
+_columns = [agent_status.c[name] for name in _names]
+_pulse_names = Pulse._fields[:-1]
+_pulse_columns = [
+    *(agent_status.c[name] for name in ("agent_id", *_pulse_names)),
+    func.length(agent_status.c.open_points),
+]
+_CREATED_AT = _names.index("created_at")
+_replaced = ", ".join(
+    f"{name} = excluded.{name}" for name in _names if name not in ("agent_id", "created_at", "org_id")
+)
+_PUT = BulkInsert(agent_status, _names, f"ON CONFLICT (agent_id) DO UPDATE SET {_replaced}")
+_BEAT = BulkInsert(
+    agent_status,
+    (*_names, "open_points", "points_due_at", "agent_started_ms"),
+    f"{_PUT.tail}, open_points = agent_status.open_points || excluded.open_points, "
+    "points_due_at = coalesce(agent_status.points_due_at, excluded.points_due_at), "
+    "agent_started_ms = coalesce(excluded.agent_started_ms, agent_status.agent_started_ms)",
+)
+
+# SQLite answers a row at a time, and each costs two hand-overs of the interpreter lock; one text costs two in all.
+_as_json = {
+    # SQLite keeps a truth as 0 or 1, which JSON must spell.
+    "is_online": "json(CASE WHEN is_online THEN 'true' ELSE 'false' END)",
+    "apply_enabled": "json(CASE apply_enabled WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END)",
+}
+_pulse_as_json = ", ".join([*(_as_json.get(name, name) for name in _pulse_names), "length(open_points)"])
+_PULSES_AS_ONE_TEXT = (
+    f"SELECT json_group_array(json_array(agent_id, json_array({_pulse_as_json}))) FROM agent_status "  # noqa: S608 - constant names only
+    "WHERE agent_id IN (SELECT value FROM json_each(?))"
+)
+_decode_pulses = msgspec.json.Decoder(list[tuple[str, Pulse]]).decode
 
 
 class AgentTable:
@@ -25,26 +58,50 @@ class AgentTable:
         query = select(*_columns).where(agent_status.c.agent_id.in_(agent_ids))
         return {row.agent_id: _agent(row) for row in self._connection.execute(query)}
 
+    def pulses(self, agent_ids: Sequence[str]) -> dict[str, Pulse]:
+        """What the last heartbeats of these agents left, as far as they are known."""
+        if self._connection.dialect.name != "sqlite":
+            rows = self._connection.execute(select(*_pulse_columns).where(agent_status.c.agent_id.in_(agent_ids)))
+            return {row[0]: Pulse(*row[1:]) for row in rows}
+        query = (msgspec.json.encode(agent_ids).decode(),)
+        text: str = self._connection.exec_driver_sql(_PULSES_AS_ONE_TEXT, query).scalar_one()
+        return dict(_decode_pulses(text))
+
+    def beat(self, beats: Sequence[Beat]) -> None:
+        """Insert or replace agents that sent heartbeats, and append to their open points; one beat an agent."""
+        _BEAT.run(self._connection, [_beat_row(beat) for beat in beats])
+
+    def open_points(self, agent_ids: Sequence[str]) -> dict[str, str]:
+        """The texts of the open windows of these agents."""
+        query = select(agent_status.c.agent_id, agent_status.c.open_points).where(
+            agent_status.c.agent_id.in_(agent_ids)
+        )
+        return {row.agent_id: row.open_points for row in self._connection.execute(query)}
+
+    def reopen(self, closed: Mapping[str, Closed]) -> None:
+        """Replace open points by what closing left of them."""
+        change = (
+            update(agent_status)
+            .where(agent_status.c.agent_id == bindparam("name"))
+            .values(open_points=bindparam("points"), points_due_at=bindparam("due_at"))
+        )
+        rows = [{"name": name, "points": one.open_points, "due_at": one.due_at} for name, one in closed.items()]
+        self._connection.execute(change, rows)
+
     def put(self, agents: Sequence[Agent]) -> None:
         """Insert or replace agents."""
         if agents:
-            self._connection.execute(upsert(self._connection, agent_status), [asdict(agent) for agent in agents])
+            _PUT.run(self._connection, [_agent_values(agent) for agent in agents])
 
     def page(self, *, after: str, limit: int) -> list[Agent]:
         """The agents after an id, in the order of their ids."""
         query = select(*_columns).where(agent_status.c.agent_id > after).order_by(agent_status.c.agent_id).limit(limit)
         return [_agent(row) for row in self._connection.execute(query)]
 
-    def silent_since(self, cutoff: datetime) -> list[Agent]:
-        """The agents that were announced online and were last heard of at or before the cutoff."""
-        query = select(*_columns).where(agent_status.c.is_online == true(), agent_status.c.last_seen <= cutoff)
-        return [_agent(row) for row in self._connection.execute(query)]
-
-    def earliest_last_seen_online(self) -> datetime | None:
-        """The last contact of the online agent that has been silent for longest."""
-        query = select(func.min(agent_status.c.last_seen)).where(agent_status.c.is_online == true())
-        earliest: datetime | None = self._connection.execute(query).scalar_one()
-        return earliest
+    def online(self) -> dict[str, datetime]:
+        """The agents that were announced online, and when each was last heard of."""
+        query = select(agent_status.c.agent_id, agent_status.c.last_seen).where(agent_status.c.is_online == true())
+        return {row.agent_id: row.last_seen for row in self._connection.execute(query)}
 
     def count(self) -> int:
         """How many agents there are."""
@@ -62,3 +119,14 @@ class AgentTable:
 
 def _agent(row: Row[Any]) -> Agent:
     return Agent(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+
+
+_agent_values = attrgetter(*_names)
+
+
+def _beat_row(beat: Beat) -> list[object]:
+    values = list(_agent_values(beat.agent))
+    # Only a first contact inserts it, and that one happens now; a known PC keeps what it has.
+    values[_CREATED_AT] = beat.agent.last_seen
+    values += (beat.points, beat.points_due_at, beat.agent_started_ms)
+    return values

@@ -4,10 +4,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, select
 
 from reco3.server.domain.audit import AuditEvent, RecordedEvent, Stream
+from reco3.server.store.bulk import BulkInsert
 from reco3.server.store.tables import audit_log
+
+_ADD = BulkInsert(audit_log, ("ts", "actor", "event_type", "ref_id", "agent_id", "payload_json", "stream"))
 
 
 class AuditTable:
@@ -19,7 +22,7 @@ class AuditTable:
     def add(self, events: Sequence[AuditEvent]) -> None:
         """Append rows."""
         if events:
-            self._connection.execute(insert(audit_log), [_row(event) for event in events])
+            _ADD.run(self._connection, [_row(event) for event in events])
 
     def newest(
         self, *, event_type: str | None, actor: str | None, before_id: int | None, limit: int
@@ -40,16 +43,16 @@ class AuditTable:
         return [RecordedEvent(row.id, _event(row)) for row in self._connection.execute(query)]
 
 
-def _row(event: AuditEvent) -> dict[str, object]:
-    return {
-        "ts": event.ts,
-        "actor": event.actor,
-        "event_type": event.event_type,
-        "ref_id": event.ref_id,
-        "agent_id": event.agent_id,
-        "payload_json": json.dumps(event.payload),
-        "stream": event.stream.value,
-    }
+def _row(event: AuditEvent) -> tuple[object, ...]:
+    return (
+        event.ts,
+        event.actor,
+        event.event_type,
+        event.ref_id,
+        event.agent_id,
+        json.dumps(event.payload),
+        event.stream.value,
+    )
 
 
 def _event(row: Row[Any]) -> AuditEvent:

@@ -59,6 +59,11 @@ class CommandTable:
         )
         return [_command(row) for row in self._connection.execute(query)]
 
+    def agents_in_flight(self) -> list[str]:
+        """The PCs with a command that has not ended."""
+        query = select(agent_commands.c.agent_id).where(agent_commands.c.status.in_(sorted(IN_FLIGHT))).distinct()
+        return list(self._connection.execute(query).scalars())
+
     def open_before(self, now: datetime) -> list[Command]:
         """Commands of all PCs that have not ended and whose time may be up."""
         long_ago = now - timedelta(seconds=SILENCE_S)

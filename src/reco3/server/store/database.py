@@ -22,6 +22,8 @@ from reco3.server.store.transaction import TableTransaction
 from reco3.server.store.writer import Writer
 
 READER_THREADS = 4
+# One read sees one moment, as on SQLite: points may move from a PC's open window to a closed one between two queries.
+_READER_OPTIONS = r"-c default_transaction_read_only=on -c default_transaction_isolation=repeatable\ read"
 BUSY_TIMEOUT_S = 10
 
 ItemT = TypeVar("ItemT")
@@ -76,6 +78,30 @@ class Database:
         result: ResultT = await self._writer.submit(work, item)
         return result
 
+    def post_grouped(
+        self,
+        work: Callable[[TableTransaction, Sequence[ItemT]], Sequence[ResultT]],
+        item: ItemT,
+        *,
+        told: Callable[[ResultT, BaseException | None], None],
+    ) -> None:
+        """Hand one item to work that takes many at once; `told` hears on the loop when it is durable or failed.
+
+        Raises:
+            Busy: too much waits already, or the server is stopping.
+        """
+        self._writer.post(work, item, told=told)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many writes wait that what can wait should come later."""
+        return self._writer.is_busy
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other server processes may write to the same database."""
+        return not self._is_sqlite
+
     async def read(self, query: Callable[[TableTransaction], ResultT]) -> ResultT:
         """Run a query on a connection that cannot write.
 
@@ -102,7 +128,7 @@ class Database:
     def _engine(self, *, is_reader: bool) -> Engine:
         if not self._is_sqlite:
             size = READER_THREADS if is_reader else 1
-            options = {"options": "-c default_transaction_read_only=on"} if is_reader else {}
+            options = {"options": _READER_OPTIONS} if is_reader else {}
             return create_engine(self._url, pool_size=size, pool_pre_ping=True, connect_args=options)
         settings: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None}
         engine = create_engine(
@@ -121,7 +147,9 @@ def _make_file(path: Path) -> None:
 
 
 def _prepare_writer(connection: sqlite3.Connection, _record: object) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=4000"):
+    # The map saves a copy of each page read. A longer log would be written back less often, in stalls of seconds.
+    pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=4000")
+    for pragma in (*pragmas, "journal_size_limit=134217728", "mmap_size=1073741824", "cache_size=-32768"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -1,18 +1,27 @@
 """The `agent_logs` table and the positions of numbered streams."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+import msgspec
+from sqlalchemy import Connection, Row, delete, func, select, tuple_
 
-from reco3.server.domain.logs import LogLine, LogPosition
+from reco3.server.domain.logs import LogLine, LogStream
 from reco3.server.services.ports import ErrorTally
+from reco3.server.store.bulk import BulkInsert
 from reco3.server.store.tables import agent_logs, log_positions
-from reco3.server.store.upserts import upsert
 
 _ERROR_LEVELS = ("ERROR", "CRITICAL")
+_ADD = BulkInsert(agent_logs, ("agent_id", "ts", "level", "code", "msg", "meta_json", "created_at"))
+_ADVANCE = BulkInsert(
+    log_positions,
+    ("agent_id", "stream", "epoch", "acked_seq"),
+    "ON CONFLICT (agent_id, stream, epoch) DO UPDATE SET acked_seq = excluded.acked_seq",
+)
+_STREAMS_PER_QUERY = 1_000
+_encode = msgspec.json.Encoder().encode
 
 
 class LogTable:
@@ -23,25 +32,23 @@ class LogTable:
 
     def add(self, lines: Sequence[LogLine]) -> None:
         """Append lines."""
-        if lines:
-            self._connection.execute(insert(agent_logs), [_row(line) for line in lines])
+        _ADD.run(self._connection, [_row(line) for line in lines])
 
-    def acked_seq(self, agent_id: str, stream: str, epoch: str) -> int:
-        """The highest number held of a stream, 0 when it is new."""
-        query = select(log_positions.c.acked_seq).where(
-            log_positions.c.agent_id == agent_id, log_positions.c.stream == stream, log_positions.c.epoch == epoch
-        )
-        return self._connection.execute(query).scalar_one_or_none() or 0
+    def acked_seqs(self, streams: Collection[LogStream]) -> dict[LogStream, int]:
+        """The highest number held of each stream; a new one is left out."""
+        wanted = [(one.agent_id, one.stream, one.epoch) for one in streams]
+        held: dict[LogStream, int] = {}
+        for start in range(0, len(wanted), _STREAMS_PER_QUERY):
+            key = tuple_(log_positions.c.agent_id, log_positions.c.stream, log_positions.c.epoch)
+            query = select(log_positions).where(key.in_(wanted[start : start + _STREAMS_PER_QUERY]))
+            for agent_id, stream, epoch, acked_seq in self._connection.execute(query):
+                held[LogStream(agent_id, stream, epoch)] = acked_seq
+        return held
 
-    def advance(self, agent_id: str, position: LogPosition) -> None:
-        """Remember the highest number held of a stream."""
-        row = {
-            "agent_id": agent_id,
-            "stream": position.stream,
-            "epoch": position.epoch,
-            "acked_seq": position.acked_seq,
-        }
-        self._connection.execute(upsert(self._connection, log_positions), [row])
+    def advance(self, acked_seqs: Mapping[LogStream, int]) -> None:
+        """Remember the highest number held of each stream."""
+        rows = [(one.agent_id, one.stream, one.epoch, acked_seq) for one, acked_seq in acked_seqs.items()]
+        _ADVANCE.run(self._connection, rows)
 
     def newest(self, agent_id: str, *, before_id: int | None, limit: int) -> list[LogLine]:
         """A PC's lines, the last received first."""
@@ -80,16 +87,9 @@ class LogTable:
         return self._connection.execute(delete(agent_logs).where(agent_logs.c.id.in_(doomed))).rowcount
 
 
-def _row(line: LogLine) -> dict[str, object]:
-    return {
-        "agent_id": line.agent_id,
-        "ts": line.ts,
-        "level": line.level,
-        "code": line.code,
-        "msg": line.msg,
-        "meta_json": json.dumps(line.meta),
-        "created_at": line.created_at,
-    }
+def _row(line: LogLine) -> tuple[object, ...]:
+    meta_json = _encode(line.meta).decode()
+    return (line.agent_id, line.ts, line.level, line.code, line.msg, meta_json, line.created_at)
 
 
 def _line(row: Row[Any]) -> LogLine:

@@ -8,11 +8,11 @@ from reco3.server.store.agent_keys import AgentKeyTable
 from reco3.server.store.agents import AgentTable
 from reco3.server.store.audit import AuditTable
 from reco3.server.store.commands import CommandTable
+from reco3.server.store.history import HistoryTable
 from reco3.server.store.incidents import IncidentTable
 from reco3.server.store.logs import LogTable
 from reco3.server.store.operators import OperatorTable
 from reco3.server.store.reports import ReportTable
-from reco3.server.store.samples import SampleTable
 
 
 class TableTransaction:
@@ -27,9 +27,9 @@ class TableTransaction:
         return AgentTable(self._connection)
 
     @cached_property
-    def samples(self) -> SampleTable:
-        """The `metric_samples` table."""
-        return SampleTable(self._connection)
+    def history(self) -> HistoryTable:
+        """The `metric_chunks` and `metric_rollups` tables, and the open points of each PC."""
+        return HistoryTable(self._connection)
 
     @cached_property
     def logs(self) -> LogTable:

@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -22,7 +23,11 @@ from reco3.server.store.transaction import TableTransaction
 MAX_WAITING = 50_000
 MAX_BATCH = 2_000
 
+# So long a queue means seconds of waiting: what can wait, such as log lines, is better sent again later.
+MANY_WAITING = 5_000
+
 GroupedWork = Callable[[TableTransaction, Sequence[Any]], Sequence[Any]]
+Told = Callable[[Any, BaseException | None], None]
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +36,7 @@ log = logging.getLogger(__name__)
 class _Write:
     work: GroupedWork
     item: Any
-    answer: asyncio.Future[Any]
+    told: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +73,26 @@ class Writer:
         Raises:
             Busy: too much waits already, the server is stopping, or the database refuses to write.
         """
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.post(work, item, told=partial(_settle, answer))
+        return await answer
+
+    def post(self, work: GroupedWork, item: Any, *, told: Told) -> None:
+        """Write one item; once it is durable `told(result, None)` is called on the loop, else `told(None, error)`.
+
+        Raises:
+            Busy: too much waits already, or the server is stopping.
+        """
         if not self._is_open or self._loop is None:
             raise Busy("The server is stopping; send this again in a moment.")
         if self._waiting.qsize() >= MAX_WAITING:
             raise Busy("Too many writes are waiting; send this again in a moment.")
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.put(_Write(work, item, answer))
-        return await answer
+        self._waiting.put(_Write(work, item, told))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so much waits that what can wait should come later."""
+        return self._waiting.qsize() >= MANY_WAITING
 
     def close(self) -> None:
         """Write everything that was accepted, then stop."""
@@ -143,7 +161,7 @@ class Writer:
 
     def _answer(self, outcomes: Sequence[_Outcome]) -> None:
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(_settle, outcomes)
+            self._loop.call_soon_threadsafe(_tell, outcomes)
 
 
 def _grouped(batch: Sequence[_Write]) -> Iterable[tuple[GroupedWork, list[_Write]]]:
@@ -153,15 +171,21 @@ def _grouped(batch: Sequence[_Write]) -> Iterable[tuple[GroupedWork, list[_Write
     return groups.items()
 
 
-def _settle(outcomes: Sequence[_Outcome]) -> None:
+def _tell(outcomes: Sequence[_Outcome]) -> None:
     for outcome in outcomes:
-        answer = outcome.write.answer
-        if answer.done():
-            continue
-        if outcome.error is not None:
-            answer.set_exception(outcome.error)
-        else:
-            answer.set_result(outcome.result)
+        try:
+            outcome.write.told(outcome.result, outcome.error)
+        except Exception:  # one listener's defect must not silence its neighbours
+            log.exception("answer_failed")
+
+
+def _settle(answer: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(result)
 
 
 def _public_error(err: Exception) -> Exception:

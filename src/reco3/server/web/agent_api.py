@@ -13,18 +13,25 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive
 
-from reco3.protocol.limits import JOURNAL_PATTERN, MAX_COMMAND_ID_CHARS, MAX_LOGS_BODY_BYTES, MAX_PULL_WAIT_S
+from reco3.protocol.limits import (
+    JOURNAL_PATTERN,
+    MAX_COMMAND_ID_CHARS,
+    MAX_LOGS_BODY_BYTES,
+    MAX_PULL_WAIT_S,
+    PULL_PERIOD_S,
+)
 from reco3.protocol.messages import CommandReport, Heartbeat, LogBatch
 from reco3.server.domain.agents import TakenHeartbeat
-from reco3.server.domain.commands import AgentReport, Command, ReportStatus, bounded_result
+from reco3.server.domain.commands import AgentReport, ReportStatus, bounded_result
 from reco3.server.domain.errors import BadInput, NotFound
 from reco3.server.services.agents import AgentService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.reports import ReportService
 from reco3.server.web.audiences import AGENT, Audience, Kind, serves
+from reco3.server.web.connections import Crowd
 from reco3.server.web.errors import bad_json, json_answer
-from reco3.server.web.shapes import approval_shape, expectation_shape, time_text
+from reco3.server.web.shapes import pull_shape, time_text
 
 MessageT = TypeVar("MessageT")
 
@@ -49,7 +56,8 @@ class AgentServices:
 class AgentApi:
     """What an agent may say and ask."""
 
-    def __init__(self, services: AgentServices, clock: Callable[[], datetime]) -> None:
+    def __init__(self, services: AgentServices, crowd: Crowd, clock: Callable[[], datetime]) -> None:
+        self._crowd = crowd
         self._agents = services.agents
         self._logs = services.logs
         self._deliveries = services.deliveries
@@ -75,7 +83,10 @@ class AgentApi:
         heartbeat = _decoded(_decode_heartbeat, await request.body())
         taken = TakenHeartbeat(request.state.caller, heartbeat, _encode(heartbeat).decode(), now)
         await self._agents.record_heartbeat(taken)
-        return json_answer({"status": "ok", "server_time": time_text(now)})
+        answer: dict[str, object] = {"status": "ok", "server_time": time_text(now)}
+        if self._deliveries.has_news(taken.agent_id):
+            answer["commands_waiting"] = True
+        return json_answer(answer)
 
     @serves(LOGS_AUDIENCE)
     async def logs(self, request: Request) -> Response:
@@ -95,6 +106,8 @@ class AgentApi:
     async def pull(self, request: Request) -> Response:
         """Hand out commands, waiting for the first as long as the agent asks."""
         wait_s = _wait_s(request.query_params.get("wait"))
+        poll_after_s = PULL_PERIOD_S if wait_s and self._crowd.is_tight else None
+        wait_s = 0.0 if poll_after_s else wait_s
         journal = _journal(request.query_params.get("journal"))
         gone = asyncio.ensure_future(_hung_up(request.receive)) if wait_s else None
         try:
@@ -102,10 +115,7 @@ class AgentApi:
         finally:
             if gone is not None:
                 gone.cancel()
-        answer: dict[str, object] = {"commands": [_order_shape(command) for command in pulled.commands]}
-        if journal is not None:
-            answer["cancels"] = list(pulled.cancels)
-        return json_answer(answer)
+        return json_answer(pull_shape(pulled, journal=journal, poll_after_s=poll_after_s))
 
     @serves(AGENT)
     async def report(self, request: Request) -> Response:
@@ -160,20 +170,3 @@ def _report_status(text: str) -> ReportStatus:
         raise BadInput(
             "status", f"expected completed, failed, running, accepted or unknown, got {ascii(text)[:40]}"
         ) from err
-
-
-def _order_shape(command: Command) -> dict[str, object]:
-    return {
-        "id": command.id,
-        "agent_id": command.agent_id,
-        "ts": time_text(command.ts),
-        "type": command.type,
-        "payload_json": command.payload_json,
-        "status": command.status,
-        "strength": command.strength,
-        "approved": command.approval is not None or not command.needs_approval,
-        "approval": approval_shape(command.approval),
-        "expires_at": time_text(command.expires_at),
-        "delivery": command.delivery_count,
-        "expect": expectation_shape(command.expectation),
-    }

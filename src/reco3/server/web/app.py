@@ -16,6 +16,7 @@ from reco3.server.services.audit import AuditService
 from reco3.server.services.commands import CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
+from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
@@ -24,6 +25,7 @@ from reco3.server.services.reports import ReportService
 from reco3.server.web.agent_api import AgentApi, AgentServices
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.auth import Authenticator
+from reco3.server.web.connections import Crowd
 from reco3.server.web.errors import exception_handlers, json_answer
 from reco3.server.web.guards import guard_routes
 from reco3.server.web.live import LiveHub
@@ -58,6 +60,7 @@ class Services:
     """Every use case that the web can call."""
 
     agents: AgentService
+    history: HistoryService
     logs: LogService
     commands: CommandService
     deliveries: DeliveryService
@@ -70,10 +73,11 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """What the web tells strangers, and when."""
+    """What the web tells strangers, and how many connections it may hold."""
 
     test_mode: bool
     require_approval: bool
+    crowd: Crowd
 
 
 def build_app(
@@ -91,7 +95,7 @@ def build_app(
         TypeError: a route declares no audience.
     """
     agent_services = AgentServices(services.agents, services.logs, services.deliveries, services.reports)
-    agent_app = _agent_app(AgentApi(agent_services, clock), authenticator)
+    agent_app = _agent_app(AgentApi(agent_services, options.crowd, clock), authenticator)
     operator_app = _operator_app(_routers(services, live, options, clock), authenticator, lifespan)
     return _FrontDoor(agent_app, operator_app)
 
@@ -100,7 +104,7 @@ def _routers(services: Services, live: LiveHub, options: WebOptions, clock: Cloc
     return [
         config_routes(services.operators, test_mode=options.test_mode, require_approval=options.require_approval),
         session_routes(services.operators, services.denials),
-        agent_routes(services.agents, clock),
+        agent_routes(services.agents, services.history, clock),
         log_routes(services.logs, clock),
         command_routes(services.commands, services.reports, clock),
         incident_routes(services.incidents, clock),

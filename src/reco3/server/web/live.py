@@ -34,7 +34,7 @@ class _Dashboard:
 
     def taken_news(self) -> dict[str, list[str]]:
         """What is new, and forget it."""
-        content = {"topics": sorted(self.topics), "agent_ids": sorted(self.agent_ids)[:MAX_NAMED_AGENTS]}
+        content = {"topics": sorted(self.topics), "agent_ids": sorted(self.agent_ids)}
         self.topics.clear()
         self.agent_ids.clear()
         self.news.clear()
@@ -53,7 +53,8 @@ class LiveHub:
         """Remember a change for every open dashboard."""
         for dashboard in self._dashboards:
             dashboard.topics.add(topic)
-            dashboard.agent_ids.add(agent_id)
+            if len(dashboard.agent_ids) < MAX_NAMED_AGENTS:
+                dashboard.agent_ids.add(agent_id)
             dashboard.news.set()
 
     def close(self) -> None:

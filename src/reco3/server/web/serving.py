@@ -21,7 +21,8 @@ MESSAGE_DEADLINE_S = 30.0
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_S = 75
 GRACEFUL_S = 10
-BACKLOG = 2048
+# A fleet that comes back after a restart knocks all at once.
+BACKLOG = 4096
 
 
 class DeadlineProtocol(HttpToolsProtocol):
@@ -132,10 +133,12 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: ASGIApp, listener: socket.socket, say_farewell: Callable[[], None]) -> None:
+def serve(
+    app: ASGIApp, listener: socket.socket, protocol: Callable[..., Any], say_farewell: Callable[[], None]
+) -> None:
     """Serve until SIGINT or SIGTERM; everything that was accepted is answered."""
     options: dict[str, Any] = {
-        "http": DeadlineProtocol,
+        "http": protocol,
         "ws": "none",
         "log_config": None,
         "access_log": False,

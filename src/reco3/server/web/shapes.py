@@ -4,14 +4,16 @@ import base64
 import binascii
 from datetime import UTC, datetime
 
-from reco3.server.domain.commands import Approval, Expectation, Resolution
+from reco3.server.domain.commands import Approval, Command, Expectation, Resolution
 from reco3.server.domain.errors import BadInput
+from reco3.server.services.deliveries import Pulled
 from reco3.server.services.ports import Cursor
 
 
 def time_text(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds, ending in `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def optional_time_text(moment: datetime | None) -> str | None:
@@ -31,6 +33,34 @@ def expectation_shape(expectation: Expectation | None) -> dict[str, object] | No
     if expectation is None:
         return None
     return {"pid": expectation.pid, "create_time_ms": expectation.create_time_ms}
+
+
+def order_shape(command: Command) -> dict[str, object]:
+    """A command as a PC receives it."""
+    return {
+        "id": command.id,
+        "agent_id": command.agent_id,
+        "ts": time_text(command.ts),
+        "type": command.type,
+        "payload_json": command.payload_json,
+        "status": command.status,
+        "strength": command.strength,
+        "approved": command.approval is not None or not command.needs_approval,
+        "approval": approval_shape(command.approval),
+        "expires_at": time_text(command.expires_at),
+        "delivery": command.delivery_count,
+        "expect": expectation_shape(command.expectation),
+    }
+
+
+def pull_shape(pulled: Pulled, *, journal: str | None, poll_after_s: int | None) -> dict[str, object]:
+    """The answer to a pull; an agent that names its journal also hears what it should forget."""
+    answer: dict[str, object] = {"commands": [order_shape(command) for command in pulled.commands]}
+    if journal is not None:
+        answer["cancels"] = list(pulled.cancels)
+    if poll_after_s is not None:
+        answer["poll_after_s"] = poll_after_s
+    return answer
 
 
 def resolution_shape(resolution: Resolution | None) -> dict[str, object] | None:

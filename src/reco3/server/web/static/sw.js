@@ -25,6 +25,7 @@ const shell = [
   "/static/ui/decisions.js",
   "/static/ui/dialogs.js",
   "/static/ui/evidence.js",
+  "/static/ui/history.js",
   "/static/ui/icons.js",
   "/static/ui/incidents.js",
   "/static/ui/live.js",

@@ -59,6 +59,8 @@ export const setUp = (token) => post("/api/setup", { token });
 export const fetchAgents = (page) => get(`/api/r3/agents?${query(page)}`);
 /** @param {string} agentId @param {number} minutes @returns {Promise<Shapes.SamplesPage>} */
 export const fetchSamples = (agentId, minutes) => get(`/api/r3/agent/${segment(agentId)}/metrics?${query({ minutes })}`);
+/** @param {string} agentId @param {{ from: string, to: string, points: number }} stretch @returns {Promise<Shapes.HistoryPage>} */
+export const fetchHistory = (agentId, stretch) => get(`/api/r3/agent/${segment(agentId)}/metrics?${query(stretch)}`);
 /** @param {string} agentId @param {{ limit: number, cursor?: string | null }} page @returns {Promise<Shapes.LogsPage>} */
 export const fetchLogs = (agentId, page) => get(`/api/r3/agent/${segment(agentId)}/logs?${query(page)}`);
 /**

@@ -1,19 +1,20 @@
 /**
- * How the selected PC is doing: numbers now, and a line of the last 15 minutes each.
+ * How the selected PC is doing: numbers now, and a line of the chosen range each.
  * It refuses to fill holes: a PC that was away leaves a gap.
  */
 import { computed, html, signal } from "../vendor/preact-htm-signals.js";
 import { AgentStatus, LoadBar, LockState, ModeTag, selectedAgent, selectedId } from "./agents.js";
 import { fetchSamples } from "./api.js";
+import { HistoryNote, RangeChoice, forgetHistory, liveRange, longChart, range, refreshHistory } from "./history.js";
 import { bytesText, isNumber, loadTone, percentText, rateText, usageText } from "./quantities.js";
 import { coalesced } from "./refreshing.js";
-import { Sparkline, pointsOf, ratesOf } from "./sparklines.js";
+import { Sparkline, peakOf, pointsOf, ratesOf } from "./sparklines.js";
 import { counted, oneLine, visibleLines } from "./texts.js";
 import { Age, noteServerTime, serverNowMs } from "./times.js";
 
 /** @import * as Shapes from "./shapes.js" */
+/** @import { Line } from "./sparklines.js" */
 
-const shownMinutes = 15;
 const currentForMs = 30_000;
 
 const history = signal(/** @type {{ agentId: string | null, samples: Shapes.Sample[] }} */ ({ agentId: null, samples: [] }));
@@ -22,14 +23,16 @@ export const samples = computed(() => (history.value.agentId === selectedId.valu
 export const refreshMetrics = coalesced(async () => {
   const agentId = selectedId.peek();
   if (agentId === null) return;
-  const page = await fetchSamples(agentId, shownMinutes);
+  const page = await fetchSamples(agentId, liveRange.durationMs / 60_000);
   noteServerTime(page.now);
   restoreSamples(agentId, page.samples ?? []);
+  await refreshHistory(agentId);
 });
 
 /** @param {string | null} agentId @param {Shapes.Sample[]} kept */
 export function restoreSamples(agentId, kept) {
   history.value = { agentId, samples: kept };
+  if (agentId === null) forgetHistory();
 }
 
 export function MetricsSection() {
@@ -38,6 +41,7 @@ export function MetricsSection() {
     <header class="panel-head">
       <h2 id="metrics-heading">System Metrics</h2>
       ${agent && html`<span class="panel-subject"><bdi>${oneLine(agent.agent_id)}</bdi></span>`}
+      ${agent && html`<${RangeChoice} onChosen=${() => void refreshMetrics().catch(() => {})} />`}
     </header>
     ${agent ? html`<${AgentMetrics} agent=${agent} />` : html`<p class="empty">No PC to show yet.</p>`}
   </section>`;
@@ -68,6 +72,7 @@ function AgentMetrics({ agent }) {
       />
       <${NetworkTile} metrics=${metrics} />
     </div>
+    <${HistoryNote} />
     <${ProcessTable} processes=${metrics.processes ?? []} />
     <${InterfaceList} interfaces=${metrics.interfaces ?? []} />`;
 }
@@ -92,55 +97,87 @@ function AgentFacts({ agent, metrics }) {
     </details>`}`;
 }
 
-const span = computed(() => ({ toMs: serverNowMs.value, fromMs: serverNowMs.value - shownMinutes * 60_000 }));
+/** What the tiles draw: report by report of the last minutes, or a longer range in steps. */
+const chart = computed(() => {
+  if (range.value !== liveRange) return longChart.value ?? emptyChart();
+  const toMs = serverNowMs.value;
+  return {
+    fromMs: toMs - liveRange.durationMs,
+    toMs,
+    longestStepMs: undefined,
+    shares: {
+      cpu_percent: pointsOf(samples.value, "cpu_percent"),
+      mem_percent: pointsOf(samples.value, "mem_percent"),
+      disk_percent: pointsOf(samples.value, "disk_percent"),
+    },
+    received: receivedNow.value,
+    sent: sentNow.value,
+    restarts: [],
+  };
+});
+const receivedNow = computed(() => ratesOf(pointsOf(samples.value, "net_bytes_recv")));
+const sentNow = computed(() => ratesOf(pointsOf(samples.value, "net_bytes_sent")));
 
-/** @param {{ name: string, column: string, percent: number | null | undefined, note: string }} props */
+function emptyChart() {
+  const shares = { cpu_percent: [], mem_percent: [], disk_percent: [] };
+  return { fromMs: 0, toMs: 1, longestStepMs: undefined, shares, received: [], sent: [], restarts: [] };
+}
+
+/** @param {{ name: string, column: "cpu_percent" | "mem_percent" | "disk_percent", percent: number | null | undefined, note: string }} props */
 function ShareTile({ name, column, percent, note }) {
-  const points = pointsOf(samples.value, column);
-  const { fromMs, toMs } = span.value;
-  const peak = points.length > 0 ? Math.max(...points.map((point) => point.value)) : null;
+  const points = chart.value.shares[column];
+  const peak = peakOf(points);
   return html`<article class="tile">
     <h3>${name}</h3>
     <p class="tile-value" data-tone=${loadTone(percent)}>${percentText(percent)}</p>
     <p class="tile-note">${note}</p>
     <${LoadBar} percent=${percent} />
-    <${Sparkline}
+    <${Chart}
+      name=${name}
       lines=${[{ name: column, points }]}
-      fromMs=${fromMs}
-      toMs=${toMs}
       top=${100}
-      label=${`${name}, last ${shownMinutes} minutes: ${points.length === 0 ? "no samples" : `highest ${percentText(peak)}`}`}
+      peakText=${points.length === 0 ? null : percentText(peak)}
     />
-    <p class="tile-range"><span>−15 min</span><span>peak ${percentText(peak)}</span><span>now</span></p>
   </article>`;
 }
 
 /** @param {{ metrics: Shapes.Metrics }} props */
 function NetworkTile({ metrics }) {
-  const received = ratesOf(pointsOf(samples.value, "net_bytes_recv"));
-  const sent = ratesOf(pointsOf(samples.value, "net_bytes_sent"));
-  const { fromMs, toMs } = span.value;
-  const peak = Math.max(0, ...received.map(({ value }) => value), ...sent.map(({ value }) => value));
+  const { received, sent } = chart.value;
+  const nowMs = serverNowMs.value;
+  const peak = Math.max(peakOf(received) ?? 0, peakOf(sent) ?? 0);
   return html`<article class="tile network">
     <h3>Network</h3>
     <p class="tile-value rates">
-      <span class="rate-in"><span class="rate-name">in</span> ${rateText(currentRate(received, toMs))}</span>
-      <span class="rate-out"><span class="rate-name">out</span> ${rateText(currentRate(sent, toMs))}</span>
+      <span class="rate-in"><span class="rate-name">in</span> ${rateText(currentRate(receivedNow.value, nowMs))}</span>
+      <span class="rate-out"><span class="rate-name">out</span> ${rateText(currentRate(sentNow.value, nowMs))}</span>
     </p>
     <p class="tile-note" title="since boot">Σ ${bytesText(metrics.net_bytes_recv)} / ${bytesText(metrics.net_bytes_sent)}</p>
-    <${Sparkline}
+    <${Chart}
+      name="Network"
       lines=${[
         { name: "in", points: received },
         { name: "out", points: sent },
       ]}
+      peakText=${received.length === 0 ? null : rateText(peak)}
+    />
+  </article>`;
+}
+
+/** @param {{ name: string, lines: Line[], top?: number, peakText: string | null }} props */
+function Chart({ name, lines, top, peakText }) {
+  const { fromMs, toMs, longestStepMs, restarts } = chart.value;
+  const said = peakText === null ? "no samples" : `highest ${peakText}`;
+  return html`<${Sparkline}
+      lines=${lines}
       fromMs=${fromMs}
       toMs=${toMs}
-      label=${`Network, last ${shownMinutes} minutes: ${received.length === 0 ? "no samples" : `highest ${rateText(peak)}`}`}
+      top=${top}
+      longestStepMs=${longestStepMs}
+      marksMs=${restarts}
+      label=${`${name}, ${range.value.text}: ${said}`}
     />
-    <p class="tile-range">
-      <span>−15 min</span><span>peak ${received.length > 0 ? rateText(peak) : "–"}</span><span>now</span>
-    </p>
-  </article>`;
+    <p class="tile-range"><span>−${range.value.name}</span><span>peak ${peakText ?? "–"}</span><span>now</span></p>`;
 }
 
 /** A rate that is no longer current is not shown as one. @param {{ atMs: number, value: number }[]} rates @param {number} nowMs */

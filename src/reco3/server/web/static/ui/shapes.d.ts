@@ -100,6 +100,36 @@ export interface SamplesPage {
   now: string;
 }
 
+export interface Spread {
+  mean: number;
+  /** Rates have none. */
+  min?: number;
+  max: number;
+}
+
+/** A stretch of a PC's history that begins at `ts`; stretches without any report are left out. */
+export interface HistoryPoint {
+  ts: string;
+  count: number;
+  expected: number;
+  cpu_percent: Spread | null;
+  mem_percent: Spread | null;
+  disk_percent: Spread | null;
+  sent_bytes_per_s: Spread | null;
+  recv_bytes_per_s: Spread | null;
+  restarts: number;
+}
+
+export interface HistoryPage {
+  agent_id: string;
+  from: string;
+  to: string;
+  resolution_s: number;
+  points: HistoryPoint[];
+  count: number;
+  now: string;
+}
+
 export interface LogLine {
   id: number | string;
   agent_id: string;

@@ -6,14 +6,14 @@ import { html } from "../vendor/preact-htm-signals.js";
 import { isNumber } from "./quantities.js";
 
 // Agents report every 10 s; more than two missed reports is a gap.
-const longestStepMs = 25_000;
+const longestReportStepMs = 25_000;
 const width = 300;
 const height = 56;
 const margin = 3;
 
-/** @typedef {{ atMs: number, value: number }} Point */
+/** A point of many reports also has the lowest and the highest. @typedef {{ atMs: number, value: number, low?: number, high?: number }} Point */
 /** @typedef {{ name: string, points: Point[] }} Line */
-/** @typedef {{ fromMs: number, toMs: number, top: number }} Frame */
+/** @typedef {{ fromMs: number, toMs: number, top: number, longestStepMs: number }} Frame */
 
 /**
  * Points of one column; samples without a number leave a gap.
@@ -39,7 +39,7 @@ export function ratesOf(totals) {
     const previous = totals[index - 1];
     if (!previous || point.value < previous.value) return [];
     const stepMs = point.atMs - previous.atMs;
-    if (stepMs <= 0 || stepMs > longestStepMs) return [];
+    if (stepMs <= 0 || stepMs > longestReportStepMs) return [];
     return [{ atMs: point.atMs, value: ((point.value - previous.value) * 1000) / stepMs }];
   });
 }
@@ -47,9 +47,10 @@ export function ratesOf(totals) {
 /**
  * The runs of points without a gap between them.
  * @param {Point[]} points
+ * @param {number} longestStepMs
  * @returns {Point[][]}
  */
-export function runsOf(points) {
+export function runsOf(points, longestStepMs) {
   /** @type {Point[][]} */
   const runs = [];
   let previousMs = -Infinity;
@@ -61,12 +62,22 @@ export function runsOf(points) {
   return runs;
 }
 
+/** @param {Point[]} points */
+export function peakOf(points) {
+  return points.length > 0 ? Math.max(...points.map(highestOf)) : null;
+}
+
+/** @param {Point} point */
+function highestOf(point) {
+  return point.high ?? point.value;
+}
+
 /**
- * @param {{ lines: Line[], fromMs: number, toMs: number, top?: number, label: string }} props
+ * @param {{ lines: Line[], fromMs: number, toMs: number, top?: number, label: string, longestStepMs?: number, marksMs?: number[] }} props
  */
-export function Sparkline({ lines, fromMs, toMs, top, label }) {
-  const highest = Math.max(0, ...lines.flatMap((line) => line.points.map((point) => point.value)));
-  const frame = { fromMs, toMs, top: top ?? (highest * 1.15 || 1) };
+export function Sparkline({ lines, fromMs, toMs, top, label, longestStepMs = longestReportStepMs, marksMs = [] }) {
+  const highest = Math.max(0, ...lines.flatMap((line) => line.points.map(highestOf)));
+  const frame = { fromMs, toMs, top: top ?? (highest * 1.15 || 1), longestStepMs };
   return html`<svg
     class="sparkline"
     viewBox=${`0 0 ${width} ${height}`}
@@ -76,24 +87,31 @@ export function Sparkline({ lines, fromMs, toMs, top, label }) {
   >
     <line class="spark-base" x1="0" x2=${width} y1=${height - 0.5} y2=${height - 0.5} />
     ${lines.map((line, index) => html`<${SparkLine} key=${line.name} line=${line} frame=${frame} index=${index} />`)}
+    ${marksMs.length > 0 && html`<path class="spark-mark" d=${marksOf(marksMs, frame)} vector-effect="non-scaling-stroke" />`}
   </svg>`;
 }
 
 /** @param {{ line: Line, frame: Frame, index: number }} props */
 function SparkLine({ line, frame, index }) {
-  const runs = runsOf(line.points.filter((point) => point.atMs >= frame.fromMs && point.atMs <= frame.toMs));
+  const shown = line.points.filter((point) => point.atMs >= frame.fromMs && point.atMs <= frame.toMs);
+  const runs = runsOf(shown, frame.longestStepMs);
   const strokes = runs.map((run) => strokeOf(run, frame)).join("");
-  const areas = runs.map((run) => areaOf(run, frame)).join("");
+  const areas = runs.map((run) => (run.some(isBand) ? bandOf(run, frame) : areaOf(run, frame))).join("");
   return html`<g class=${`spark spark-${index}`}>
-    ${areas && html`<path class="spark-area" d=${areas} />`}
+    ${areas && html`<path class=${shown.some(isBand) ? "spark-band" : "spark-area"} d=${areas} />`}
     ${strokes && html`<path class="spark-line" d=${strokes} vector-effect="non-scaling-stroke" />`}
   </g>`;
 }
 
-/** @param {Point} point @param {Frame} frame */
-function placeOf(point, frame) {
+/** @param {Point} point */
+function isBand(point) {
+  return point.low !== undefined || point.high !== undefined;
+}
+
+/** @param {Point} point @param {Frame} frame @param {number} [value] */
+function placeOf(point, frame, value = point.value) {
   const x = ((point.atMs - frame.fromMs) / (frame.toMs - frame.fromMs)) * width;
-  const share = Math.min(1, Math.max(0, point.value / frame.top));
+  const share = Math.min(1, Math.max(0, value / frame.top));
   return { x: x.toFixed(1), y: (height - margin - share * (height - 2 * margin)).toFixed(1) };
 }
 
@@ -113,4 +131,16 @@ function areaOf(run, frame) {
   if (!first || !last) return "";
   const steps = others.map(({ x, y }) => `L${x} ${y}`).join("");
   return `M${first.x} ${height}L${first.x} ${first.y}${steps}L${last.x} ${height}Z`;
+}
+
+/** From the highest forwards to the lowest backwards. @param {Point[]} run @param {Frame} frame */
+function bandOf(run, frame) {
+  const highs = run.map((point) => placeOf(point, frame, highestOf(point)));
+  const lows = run.map((point) => placeOf(point, frame, point.low ?? point.value)).reverse();
+  return `M${[...highs, ...lows].map(({ x, y }) => `${x} ${y}`).join("L")}Z`;
+}
+
+/** @param {number[]} marksMs @param {Frame} frame */
+function marksOf(marksMs, frame) {
+  return marksMs.map((atMs) => `M${placeOf({ atMs, value: 0 }, frame).x} 0V${height}`).join("");
 }

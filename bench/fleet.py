@@ -1,0 +1,144 @@
+"""Measures what a fleet costs the server: for each size a fresh server, a swarm of real behaviour, and one table row.
+
+Every PC beats every ten seconds, asks for commands as a real agent does, and writes log lines; some get a command.
+Usage: `python bench/fleet.py --pcs 1000,10000,50000,100000 --seconds 600`. It ends with its figures as JSON.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fleet_server import FleetServer, spread_s, tell
+
+SETTLE_S = 2.0
+DAY_S = 86_400
+GIB = 1024**3
+HEAD = (
+    *("PCs", "heartbeats/s", "pulls/s", "log lines/s", "p50 ms", "p99 ms", "errors", "false OFFLINE"),
+    *("commands", "their p99 ms", "server CPU %", "RSS MiB", "peak MiB", "GiB/day", "ledger", "generator the limit"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for."""
+
+    pcs: tuple[int, ...]
+    seconds: float
+    logs_per_minute: float
+    commands: int
+    held_pulls: str
+    is_pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One size of fleet."""
+
+    pcs: int
+    server_cpu_pct: float
+    rss_mib: float
+    peak_rss_mib: float
+    database_gib_per_day: float
+    false_offline: int
+    report: dict[str, Any]
+
+
+def main() -> int:
+    """Measure every size; exit code 1 when a ledger was not clean."""
+    options = _read_options()
+    measured = []
+    for pcs in options.pcs:
+        tell(f"fleet: {pcs} PCs for {options.seconds:g} s")
+        with tempfile.TemporaryDirectory(prefix="reco3-fleet-") as folder:
+            measured.append(_measure(Path(folder), pcs, options))
+        tell(_row(measured[-1]))
+    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
+    for each in measured:
+        print(_row(each))
+    print(json.dumps([asdict(each) for each in measured]))
+    return 0 if all(each.report["ledger"]["is_clean"] for each in measured) else 1
+
+
+def _read_options() -> Options:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pcs", default="1000,10000", help="sizes of the fleet, with commas")
+    parser.add_argument("--seconds", type=float, default=60.0, help="measured for each size, once all PCs have begun")
+    parser.add_argument("--logs-per-minute", type=float, default=0.2, help="lines of each PC")
+    parser.add_argument("--commands", type=int, default=1000, help="one each for so many random PCs")
+    parser.add_argument("--held-pulls", default="all", help="how many PCs hold a pull open")
+    parser.add_argument("--no-pin", action="store_true", help="give server and generator no core of their own")
+    words = parser.parse_args()
+    if words.seconds <= SETTLE_S:
+        parser.error(f"--seconds: expected more than {SETTLE_S:g}")
+    sizes = tuple(int(size) for size in words.pcs.split(","))
+    return Options(
+        sizes, words.seconds, words.logs_per_minute, words.commands, words.held_pulls, is_pinned=not words.no_pin
+    )
+
+
+def _measure(folder: Path, pcs: int, options: Options) -> Measured:
+    server = FleetServer(folder, pcs=pcs, is_pinned=options.is_pinned)
+    server.start()
+    report_path = folder / "report.json"
+    more = ["--logs-per-minute", f"{options.logs_per_minute:g}", "--commands", str(min(options.commands, pcs))]
+    more += ["--held-pulls", options.held_pulls, "--start-spread-s", f"{spread_s(pcs):g}"]
+    try:
+        argv = server.swarm_argv(seconds=spread_s(pcs) + options.seconds, report=report_path, more=more)
+        swarm = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+        time.sleep(spread_s(pcs) + SETTLE_S)
+        began_at, before, size_before = time.monotonic(), server.usage(), server.database_bytes()
+        _wait(swarm, options.seconds - SETTLE_S)
+        wall_s, after, size_after = time.monotonic() - began_at, server.usage(), server.database_bytes()
+        swarm.wait()
+        false_offline = server.count_events("agent_offline")
+    finally:
+        server.close()
+    return Measured(
+        pcs=pcs,
+        server_cpu_pct=round(100 * (after.cpu_s - before.cpu_s) / wall_s, 1),
+        rss_mib=round(after.rss_mib, 1),
+        peak_rss_mib=round(after.peak_rss_mib, 1),
+        database_gib_per_day=round((size_after - size_before) / wall_s * DAY_S / GIB, 3),
+        false_offline=false_offline,
+        report=_without_timeline(report_path),
+    )
+
+
+def _wait(swarm: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        swarm.wait(max(0.0, seconds))
+    except subprocess.TimeoutExpired:
+        return
+    raise RuntimeError(f"the swarm ended too soon, with exit code {swarm.returncode}")
+
+
+def _without_timeline(path: Path) -> dict[str, Any]:
+    return {name: value for name, value in json.loads(path.read_text()).items() if name != "timeline"}
+
+
+def _row(measured: Measured) -> str:
+    report = measured.report
+    rates, commands = report["rates_per_s"], report["commands"]
+    beats = report["latency_ms"]["heartbeat"]
+    cells: Sequence[object] = (
+        f"{measured.pcs:,}",
+        *(f"{rates['heartbeat']:,.0f}", f"{rates['pull']:,.0f}", f"{report['log_lines_per_s']:,.0f}"),
+        *(f"{beats['p50']:.1f}", f"{beats['p99']:.1f}", sum(report["errors"].values()), measured.false_offline),
+        *(f"{commands['arrived']}/{commands['asked']}", commands["arrival_ms"]["p99"]),
+        *(measured.server_cpu_pct, measured.rss_mib, measured.peak_rss_mib, measured.database_gib_per_day),
+        "clean" if report["ledger"]["is_clean"] else "NOT CLEAN",
+        "yes" if report["was_generator_the_bottleneck"] else "no",
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,319 @@
+"""The express lane: heartbeats and held pulls of known agents, answered without a task or an ASGI call each.
+
+It refuses to decide anything twice: a request that is not plain, whole and from a known agent is handed, unread, to the
+ordinary protocol, with its connection for good; every error and every denial is answered there.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from reco3.protocol.limits import PULL_PERIOD_S
+from reco3.protocol.messages import Heartbeat
+from reco3.server.domain.agents import TakenHeartbeat
+from reco3.server.domain.errors import Reco3Error
+from reco3.server.domain.metrics import check_metrics
+from reco3.server.services.agent_keys import AgentKeyService
+from reco3.server.services.agents import AgentService
+from reco3.server.services.deliveries import DeliveryService, Pulled
+from reco3.server.services.wakeups import Wakeups
+from reco3.server.web.connections import Crowd
+from reco3.server.web.express_requests import ExpressRequest, read_request
+from reco3.server.web.shapes import pull_shape, time_text
+
+FIRST_REQUEST_S = 10.0
+KEEP_ALIVE_S = 75.0
+SWEEP_S = 1.0
+MAX_UNREAD_BYTES = 256 * 1024
+
+log = logging.getLogger(__name__)
+
+_decode = msgspec.json.Decoder(Heartbeat).decode
+_encode = msgspec.json.Encoder().encode
+_ANSWER = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncache-control: no-store\r\n%bcontent-length: %d\r\n\r\n%b"
+_BUSY = b'{"error":"busy","message":"The database cannot write now; nothing was stored. Send this again in a moment."}'
+_DEFECT = b'{"error":"internal_error","message":"The server failed here; its log says why."}'
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressServices:
+    """The use cases that the lane calls."""
+
+    keys: AgentKeyService
+    agents: AgentService
+    deliveries: DeliveryService
+    wakeups: Wakeups
+
+
+class ExpressLane:
+    """What all express connections share: the services, the deadlines, and the way to the ordinary protocol."""
+
+    def __init__(
+        self,
+        services: ExpressServices,
+        ordinary: Callable[..., Any],
+        crowd: Crowd,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.services = services
+        self.crowd = crowd
+        self.clock = clock
+        self.fresh: OrderedDict[ExpressProtocol, float] = OrderedDict()
+        self.idle: OrderedDict[ExpressProtocol, float] = OrderedDict()
+        self.held: dict[int, set[ExpressProtocol]] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._ordinary = ordinary
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def __call__(self, *, config: Config, server_state: ServerState, app_state: dict[str, Any], **_: Any) -> Any:
+        """A protocol for one new connection; uvicorn calls this."""
+        if self._sweeper is None:
+            self.crowd.watch(server_state.connections)
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever())
+        return ExpressProtocol(self, partial(self._ordinary, config, server_state, app_state), server_state)
+
+    def hold(self, connection: "ExpressProtocol", wait_s: int) -> int:
+        """Answer this pull after `wait_s` seconds unless it is released; returns where it is kept."""
+        due_s = math.ceil(time.monotonic() + wait_s)
+        self.held.setdefault(due_s, set()).add(connection)
+        return due_s
+
+    def release(self, connection: "ExpressProtocol", due_s: int) -> None:
+        """Forget a held pull."""
+        kept = self.held.get(due_s)
+        if kept is not None:
+            kept.discard(connection)
+
+    def sweep(self, now_s: float) -> None:
+        """Answer the pulls whose time is over, and close what has been silent for too long."""
+        for due_s in [due_s for due_s in self.held if due_s <= now_s]:
+            for connection in list(self.held[due_s]):
+                connection.answer_pull(Pulled())
+            self.held.pop(due_s, None)
+        _close_older(self.fresh, now_s - FIRST_REQUEST_S)
+        _close_older(self.idle, now_s - KEEP_ALIVE_S)
+
+    def follow(self, task: "asyncio.Task[None]") -> None:
+        """Keep a task alive until it is done."""
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep(time.monotonic())
+
+
+def _close_older(waiting: "OrderedDict[ExpressProtocol, float]", limit_s: float) -> None:
+    # The longest silent stand first.
+    while waiting:
+        connection, since_s = next(iter(waiting.items()))
+        if since_s > limit_s:
+            return
+        del waiting[connection]
+        connection.close()
+
+
+class ExpressProtocol(asyncio.Protocol):
+    """One agent's connection: idle, or owing exactly one answer."""
+
+    __slots__ = (
+        "_agent_id",
+        "_due_s",
+        "_has_asked",
+        "_is_last",
+        "_is_waiting",
+        "_journal",
+        "_lane",
+        "_make_ordinary",
+        "_owes",
+        "_state",
+        "_transport",
+        "_unread",
+        "_was_woken",
+    )
+
+    def __init__(self, lane: ExpressLane, make_ordinary: Callable[[], Any], state: ServerState) -> None:
+        self._lane = lane
+        self._make_ordinary = make_ordinary
+        self._state = state
+        self._transport: Any = None
+        self._unread = b""
+        self._agent_id = ""
+        self._journal: str | None = None
+        self._due_s = 0
+        self._owes = False
+        self._is_last = False
+        self._is_waiting = False
+        self._was_woken = False
+        self._has_asked = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection; it owes us a request soon."""
+        self._transport = transport
+        self._state.connections.add(self)  # type: ignore[arg-type]
+        self._lane.fresh[self] = time.monotonic()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget everything about the connection."""
+        self._leave()
+        self._is_last = True
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a plain request of a known agent; hand anything else to the ordinary protocol."""
+        if self._owes:
+            self._keep_unread(data)
+            return
+        lane = self._lane
+        lane.fresh.pop(self, None)
+        lane.idle.pop(self, None)
+        request = read_request(data)
+        if request is None or not lane.services.keys.is_valid(request.agent_id, request.key):
+            self._hand_over(data)
+            return
+        self._is_last = self._is_last or request.is_last or lane.crowd.is_full
+        if request.body is None:
+            self._take_pull(request)
+        elif not self._take_heartbeat(request.agent_id, request.body):
+            self._hand_over(data)
+
+    def shutdown(self) -> None:
+        """Close once nothing is owed; uvicorn calls this when the server stops."""
+        self._is_last = True
+        if not self._owes:
+            self._transport.close()
+
+    def close(self) -> None:
+        """Close a connection that owes nothing."""
+        self._transport.close()
+
+    def answer_pull(self, pulled: Pulled, *, poll_after_s: int | None = None) -> None:
+        """Answer the pull that is held."""
+        self._let_go()
+        content = pull_shape(pulled, journal=self._journal, poll_after_s=poll_after_s)
+        self._answer(b"200 OK", _encode(content))
+
+    def _take_heartbeat(self, agent_id: str, body: bytes) -> bool:
+        lane = self._lane
+        try:
+            heartbeat = _decode(body)
+            check_metrics(heartbeat.metrics)
+            now = lane.clock()
+            taken = TakenHeartbeat(agent_id, heartbeat, _encode(heartbeat).decode(), now)
+            lane.services.agents.post_heartbeat(taken, told=self._heartbeat_told)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Reco3Error):
+            return False
+        self._agent_id = agent_id
+        self._owes = True
+        return True
+
+    def _heartbeat_told(self, at: datetime | None, error: BaseException | None) -> None:
+        if error is not None or at is None:
+            self._answer(b"503 Service Unavailable\r\nretry-after: 5", _BUSY)
+            return
+        waiting = b',"commands_waiting":true' if self._lane.services.wakeups.has_news(self._agent_id) else b""
+        self._answer(b"200 OK", b'{"status":"ok","server_time":"%b"%b}' % (time_text(at).encode(), waiting))
+
+    def _take_pull(self, request: ExpressRequest) -> None:
+        lane, self._agent_id, self._journal = self._lane, request.agent_id, request.journal
+        self._owes, self._is_waiting, self._was_woken = True, True, False
+        lane.services.wakeups.enter(self._agent_id, self._woken)
+        if lane.services.wakeups.may_have_news(self._agent_id):
+            self._ask_database(request.wait_s)
+        elif lane.crowd.is_tight:
+            self.answer_pull(Pulled(), poll_after_s=PULL_PERIOD_S)
+        else:
+            self._due_s = lane.hold(self, request.wait_s)
+
+    def _woken(self) -> None:
+        self._was_woken = True
+        if self._due_s:
+            left_s = max(0, self._due_s - math.ceil(time.monotonic()))
+            self._lane.release(self, self._due_s)
+            self._due_s = 0
+            self._ask_database(left_s)
+
+    def _ask_database(self, wait_s: int) -> None:
+        self._lane.follow(asyncio.get_running_loop().create_task(self._pull(wait_s)))
+
+    async def _pull(self, wait_s: int) -> None:
+        lane, pulled = self._lane, Pulled()
+        try:
+            # Whoever wakes us while the database is asked may have written after it looked.
+            while pulled == Pulled() and (self._was_woken or not self._has_asked):
+                self._was_woken, self._has_asked = False, True
+                pulled = await lane.services.deliveries.pull_now(self._agent_id, journal=self._journal)
+        except Reco3Error:
+            self._fail(b"503 Service Unavailable\r\nretry-after: 5", _BUSY)
+            return
+        except Exception:  # the request's own boundary, as `answer_unexpected` is for the ordinary way
+            log.exception("pull_failed")
+            self._fail(b"500 Internal Server Error", _DEFECT)
+            return
+        self._has_asked = False
+        may_wait = wait_s and self._is_waiting and not lane.services.wakeups.is_closing
+        if pulled == Pulled() and may_wait:
+            self._due_s = lane.hold(self, wait_s)
+        else:
+            self.answer_pull(pulled)
+
+    def _fail(self, status: bytes, body: bytes) -> None:
+        self._has_asked = False
+        self._let_go()
+        self._answer(status, body)
+
+    @property
+    def _is_gone(self) -> bool:
+        return bool(self._transport.is_closing())
+
+    def _answer(self, status: bytes, body: bytes) -> None:
+        self._owes = False
+        if self._is_gone:
+            return
+        connection = b"connection: close\r\n" if self._is_last else b""
+        self._transport.write(_ANSWER % (status, connection, len(body), body))
+        if self._is_last:
+            self._transport.close()
+            return
+        self._lane.idle[self] = time.monotonic()
+        if self._unread:
+            data, self._unread = self._unread, b""
+            self.data_received(data)
+
+    def _keep_unread(self, data: bytes) -> None:
+        self._unread += data
+        if len(self._unread) > MAX_UNREAD_BYTES:
+            self._transport.close()
+
+    def _let_go(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            self._lane.services.wakeups.leave(self._agent_id, self._woken)
+        if self._due_s:
+            self._lane.release(self, self._due_s)
+            self._due_s = 0
+
+    def _leave(self) -> None:
+        self._let_go()
+        self._lane.fresh.pop(self, None)
+        self._lane.idle.pop(self, None)
+        self._state.connections.discard(self)
+
+    def _hand_over(self, data: bytes) -> None:
+        self._leave()
+        self._owes = False
+        ordinary = self._make_ordinary()
+        self._transport.set_protocol(ordinary)
+        ordinary.connection_made(self._transport)
+        ordinary.data_received(data)

@@ -1,0 +1,194 @@
+"""The express lane over real connections: what goes through it is what the ordinary way would do, only quicker."""
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from servers import AGENT_KEYS, ServerProcess
+
+ANSWER_S = 20.0
+
+
+def plain(line: str, *, agent_id: str = "pc-001", key: str | None = None, body: bytes = b"", more: str = "") -> bytes:
+    """A request as the agent sends it: head and body in one piece."""
+    shown = AGENT_KEYS[agent_id] if key is None else key
+    head = f"{line} HTTP/1.1\r\nhost: reco3\r\nx-agent-id: {agent_id}\r\nx-api-key: {shown}\r\n{more}"
+    length = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n" if body else ""
+    return f"{head}{length}\r\n".encode() + body
+
+
+HEARTBEAT = plain("POST /agent/heartbeat", body=b'{"metrics":{"cpu_percent":12.5,"mode":"NORMAL"}}')
+
+
+@contextlib.contextmanager
+def connected(server: ServerProcess) -> Iterator[socket.socket]:
+    """A plain connection to the server."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=ANSWER_S) as connection:
+        yield connection
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[str, object]]:
+    """The next answer on a connection: its status and JSON body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += received(connection)
+    head, _, body = data.partition(b"\r\n\r\n")
+    names = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    while len(body) < int(names[b"content-length"]):
+        body += received(connection)
+    return int(head.split()[1]), json.loads(body)
+
+
+def received(connection: socket.socket) -> bytes:
+    data = connection.recv(65_536)
+    assert data, "the server closed the connection instead of answering"
+    return data
+
+
+def asked(server: ServerProcess, command_type: str, payload: object) -> str:
+    body = {"agent_id": "pc-001", "type": command_type, "payload": payload}
+    command_id: str = server.post("/api/agent-commands", body).json["id"]
+    return command_id
+
+
+@pytest.fixture
+def quiet(server: ServerProcess) -> ServerProcess:
+    """The server with one PC and an empty queue."""
+    server.say("/agent/heartbeat", {"metrics": {}})
+    for order in server.pull().json["commands"]:
+        server.say("/agent/report", {"command_id": order["id"], "status": "completed"})
+    return server
+
+
+def test_a_heartbeat_is_durable_when_it_is_answered(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        connection.sendall(HEARTBEAT)
+        status, body = answer(connection)
+
+    shown = quiet.get("/api/r3/agents").json["agents"][0]
+    assert (status, body["status"]) == (200, "ok")
+    assert shown["metrics"]["cpu_percent"] == 12.5
+    assert shown["last_seen"] == body["server_time"]
+
+
+def test_many_requests_follow_each_other_on_one_connection(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        for _ in range(5):
+            connection.sendall(HEARTBEAT)
+            assert answer(connection)[0] == 200
+        connection.sendall(plain("GET /agent/pull?wait=1"))
+        assert answer(connection) == (200, {"commands": []})
+
+
+def test_requests_sent_without_waiting_are_answered_in_their_order(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        connection.sendall(HEARTBEAT)
+        connection.sendall(plain("GET /agent/pull?wait=1&journal=j1"))
+
+        assert "server_time" in answer(connection)[1]
+        assert answer(connection)[1] == {"commands": [], "cancels": []}
+
+
+def test_a_request_in_two_pieces_is_answered_alike(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        connection.sendall(HEARTBEAT[:90])
+        connection.sendall(HEARTBEAT[90:])
+
+        assert answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (plain("POST /agent/heartbeat", key="wrong", body=b"{}"), 401, "unauthorized"),
+        (plain("POST /agent/heartbeat", body=b"{"), 400, "bad_request"),
+        (plain("POST /agent/heartbeat", body=b'{"metrics":{"cpu_percent":-1}}'), 400, "bad_request"),
+        (plain("GET /agent/pull?wait=5", key="wrong"), 401, "unauthorized"),
+        (plain("GET /agent/pull?wait=5&journal=a%20b"), 400, "bad_request"),
+    ],
+)
+def test_errors_are_those_of_the_ordinary_way(
+    quiet: ServerProcess, request_bytes: bytes, status: int, code: str
+) -> None:
+    with connected(quiet) as connection:
+        connection.sendall(request_bytes)
+        got, body = answer(connection)
+
+    assert (got, body["error"]) == (status, code)
+
+
+def test_a_held_pull_is_woken_by_a_command_and_the_next_heartbeat_says_so(quiet: ServerProcess) -> None:
+    with connected(quiet) as pulling, connected(quiet) as beating:
+        pulling.sendall(plain("GET /agent/pull?wait=25&journal=j1"))
+        beating.sendall(HEARTBEAT)
+        assert "commands_waiting" not in answer(beating)[1]
+        command_id = asked(quiet, "SET_MODE", {"mode": "SAFE"})
+
+        orders = answer(pulling)[1]["commands"]
+        beating.sendall(HEARTBEAT)
+
+        assert [order["id"] for order in orders] == [command_id]  # type: ignore[attr-defined]
+        assert answer(beating)[1]["commands_waiting"] is True
+
+
+def test_a_pull_is_held_on_while_a_command_waits_for_its_approval(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        connection.sendall(plain("GET /agent/pull?wait=25&journal=j1"))
+        command_id = asked(quiet, "ROLLBACK", {})
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(ANSWER_S)
+        quiet.post(f"/api/agent-commands/{command_id}/approve", {})
+
+        orders = answer(connection)[1]["commands"]
+
+    assert [order["id"] for order in orders] == [command_id]  # type: ignore[attr-defined]
+    quiet.say("/agent/report", {"command_id": command_id, "status": "completed"})
+
+
+def test_two_pulls_of_one_pc_share_nothing_but_get_the_command_once(quiet: ServerProcess) -> None:
+    with connected(quiet) as first, connected(quiet) as second:
+        first.sendall(plain("GET /agent/pull?wait=3&journal=j1"))
+        second.sendall(plain("GET /agent/pull?wait=3&journal=j1"))
+        command_id = asked(quiet, "SET_MODE", {"mode": "NORMAL"})
+
+        answers = [answer(first)[1]["commands"], answer(second)[1]["commands"]]
+
+    assert [order["id"] for orders in answers for order in orders] == [command_id]  # type: ignore[attr-defined]
+
+
+def test_a_pull_whose_pc_hung_up_takes_no_command_with_it(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        connection.sendall(plain("GET /agent/pull?wait=25&journal=j1"))
+        quiet.get("/health")
+    quiet.get("/health")
+    command_id = asked(quiet, "SET_MODE", {"mode": "NORMAL"})
+
+    assert [order["id"] for order in quiet.pull().json["commands"]] == [command_id]
+
+
+def test_a_client_that_asks_for_it_is_closed_after_its_answer(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        connection.sendall(plain("POST /agent/heartbeat", body=b'{"metrics":{}}', more="connection: close\r\n"))
+
+        assert answer(connection)[0] == 200
+        assert connection.recv(1) == b""
+
+
+def test_a_connection_that_says_nothing_is_closed(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_a_server_that_stops_answers_the_pulls_it_holds(tmp_path_factory: pytest.TempPathFactory) -> None:
+    server = ServerProcess(tmp_path_factory.mktemp("stopping"), RECO3_TEST_MODE="1").start()
+    with connected(server) as connection:
+        connection.sendall(plain("GET /agent/pull?wait=25"))
+        server.get("/health")
+        server.stop()
+
+        assert answer(connection) == (200, {"commands": []})
