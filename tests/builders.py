@@ -10,7 +10,7 @@ from typing import Any
 from fakes import START, CounterIds, FakeClock, RecordingAnnouncer
 from reco3.protocol.commands import CommandType
 from reco3.protocol.messages import Heartbeat, LogBatch, LogEntry, Metrics, WatchedProcess
-from reco3.server.domain.agents import Agent, TakenHeartbeat
+from reco3.server.domain.agents import Agent, TakenHeartbeat, read_heartbeat
 from reco3.server.domain.audit import AuditEvent, HeartbeatAudit
 from reco3.server.domain.commands import AgentReport, Approval, Command, CommandStatus, ReportStatus
 from reco3.server.domain.history import Keeping
@@ -80,7 +80,7 @@ def taken_heartbeat(
     heartbeat = Heartbeat(metrics(**changes), platform="linux", version=version)
     processes = [asdict(process) for process in heartbeat.metrics.processes]
     body = {"metrics": {"cpu_percent": heartbeat.metrics.cpu_percent, "processes": processes}, "platform": "linux"}
-    return TakenHeartbeat(agent_id, heartbeat, json.dumps(body), at)
+    return read_heartbeat(agent_id, heartbeat, json.dumps(body), at)
 
 
 def history_sample(seconds: float = 0, *, agent_id: str = PC, **changes: Any) -> Sample:

@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
-from builders import PC, metrics
-from fakes import START
+from builders import metrics
 from reco3.protocol.messages import Metrics, WatchedProcess
 from reco3.server.domain.errors import BadInput
-from reco3.server.domain.metrics import Sample, check_metrics, sample_of
+from reco3.server.domain.metrics import check_metrics
 
 
 @pytest.mark.parametrize(
@@ -38,9 +37,3 @@ def test_an_older_agent_may_send_nothing_at_all() -> None:
 
 def test_the_largest_counter_and_a_busy_pc_are_taken() -> None:
     check_metrics(metrics(net_bytes_sent=2**63 - 1, cpu_percent=100.0, apply_enabled=True))
-
-
-def test_a_sample_keeps_the_five_numbers_of_the_history() -> None:
-    sample = sample_of(PC, metrics(), START)
-
-    assert sample == Sample(PC, START, 12.5, 40.0, 70.0, 1_000, 2_000)

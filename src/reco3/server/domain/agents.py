@@ -3,7 +3,7 @@
 The 30-second rule is the only truth about ONLINE; nothing else may set it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,6 +12,9 @@ from typing import NamedTuple
 from reco3.protocol.commands import Mode
 from reco3.protocol.messages import Heartbeat
 from reco3.server.domain.audit import ROLLUP_PERIOD_S, AuditEvent, Stream, agent_actor, system_actor
+from reco3.server.domain.history import MAX_OPEN_CHARS, points_due_at
+from reco3.server.domain.metrics import check_metrics
+from reco3.server.domain.points import numbers_text, restart_text
 
 # A PC is OFFLINE thirty seconds after its last heartbeat, less what the sweep and the page need to show it.
 OFFLINE_AFTER_S = 29.8
@@ -57,43 +60,69 @@ class Pulse(NamedTuple):
     `points_due_at` is when its open window of history should close, in Unix seconds, `open_chars` how long that is.
     """
 
-    created_at: datetime
     version: str
     mode: str | None
     apply_enabled: bool | None
     is_online: bool
     rollup_count: int
     rollup_from: datetime | None
-    org_id: str = DEFAULT_ORG
     points_due_at: int | None = None
     agent_started_ms: int | None = None
     open_chars: int = 0
 
 
-class Beat(NamedTuple):
-    """One PC's new record, the text that its open points grow by, and when to close their window in Unix seconds."""
-
-    agent: Agent
-    points: str
-    points_due_at: int
-    agent_started_ms: int | None
-
-
 @dataclass(frozen=True, slots=True)
-class HeartbeatChange:
-    """What one heartbeat does: the agent's new record and the audit rows it deserves."""
+class AgentChange:
+    """What happens to a PC's record, and the audit rows that it deserves."""
 
     agent: Agent
     events: tuple[AuditEvent, ...]
 
 
 class TakenHeartbeat(NamedTuple):
-    """A heartbeat that passed the border: parsed, checked and timed; `payload_json` is its body."""
+    """A heartbeat that passed the border, reduced to what is kept of it; `payload_json` is its body.
+
+    Thousands of these wait for one commit, so each is a few texts and numbers; `point` is what the history grows by.
+    """
 
     agent_id: str
-    heartbeat: Heartbeat
-    payload_json: str
     at: datetime
+    payload_json: str
+    platform: str
+    version: str
+    mode: str | None
+    apply_enabled: bool | None
+    agent_started_ms: int | None
+    point: str
+
+
+class Beat(NamedTuple):
+    """What the heartbeats of one PC in a batch do: the newest of them, the PC's new pulse, and its new points."""
+
+    taken: TakenHeartbeat
+    pulse: Pulse
+    points: str
+
+
+def read_heartbeat(agent_id: str, heartbeat: Heartbeat, payload_json: str, at: datetime) -> TakenHeartbeat:
+    """Check a heartbeat and reduce it to what is kept.
+
+    Raises:
+        BadInput: a number that no PC can have, or a text that is too long.
+    """
+    metrics = heartbeat.metrics
+    check_metrics(metrics)
+    return TakenHeartbeat(
+        agent_id,
+        at,
+        payload_json,
+        _name(heartbeat.platform or metrics.platform),
+        _name(heartbeat.version),
+        metrics.mode if metrics.mode in _MODES else None,
+        metrics.apply_enabled,
+        metrics.agent_started_ms,
+        numbers_text(metrics, at, is_restart=False),
+    )
 
 
 def status_at(last_seen: datetime, now: datetime) -> AgentStatus:
@@ -106,18 +135,35 @@ def offline_cutoff(now: datetime) -> datetime:
     return now - timedelta(seconds=OFFLINE_AFTER_S)
 
 
-def take_heartbeat(previous: Agent | Pulse | None, taken: TakenHeartbeat, *, every_audited: bool) -> HeartbeatChange:
-    """Decide what a heartbeat changes."""
-    agent = _refreshed(previous, taken)
-    events = [*_state_events(previous, agent)]
-    rollup_due = _is_rollup_due(agent, taken.at)
-    if every_audited or events or rollup_due:
-        events.append(_heartbeat_event(agent, taken.at, is_rollup=not every_audited))
-        agent = replace(agent, rollup_count=0, rollup_from=taken.at)
-    return HeartbeatChange(agent, tuple(events))
+def take_heartbeat(
+    previous: Pulse | None, taken: TakenHeartbeat, *, every_audited: bool
+) -> tuple[Pulse, str, Sequence[AuditEvent]]:
+    """Decide what a heartbeat changes: the PC's new pulse, what its open points grow by, and its audit rows.
+
+    This runs thousands of times a second: it makes one value, and looks for news only where something differs.
+    """
+    agent_id, at, _, _, version, mode, apply_enabled, started_ms, point = taken
+    count, since, due_at, open_chars = 1, at, None, 0
+    if previous is not None:
+        _, _, _, _, counted, since_before, due_at, started_before_ms, open_chars = previous
+        count, since = counted + 1, since_before or at
+        if started_ms is None:
+            started_ms = started_before_ms
+        elif started_before_ms is not None and started_ms != started_before_ms:
+            point = restart_text(point)
+    if open_chars >= MAX_OPEN_CHARS:
+        point = ""
+    due_at = points_due_at(agent_id, at) if due_at is None else due_at
+    state = (version, mode, apply_enabled, True)
+    is_rollup_due = (at - since).total_seconds() >= ROLLUP_PERIOD_S
+    is_news = every_audited or is_rollup_due or previous is None or previous[:4] != state
+    events = _events(previous, taken, _Rollup(count, since), every_audited=every_audited) if is_news else ()
+    if events:
+        count, since = 0, at
+    return Pulse(*state, count, since, due_at, started_ms, open_chars + len(point)), point, events
 
 
-def go_offline(agent: Agent, now: datetime) -> HeartbeatChange:
+def go_offline(agent: Agent, now: datetime) -> AgentChange:
     """Announce that a PC has not been heard of for too long."""
     event = AuditEvent(
         ts=now,
@@ -127,60 +173,51 @@ def go_offline(agent: Agent, now: datetime) -> HeartbeatChange:
         agent_id=agent.agent_id,
         payload={"last_seen": agent.last_seen.isoformat(), "heartbeats_since_last_row": agent.rollup_count},
     )
-    return HeartbeatChange(replace(agent, is_online=False, updated_at=now), (event,))
+    return AgentChange(replace(agent, is_online=False, updated_at=now), (event,))
 
 
-def _refreshed(previous: Agent | Pulse | None, taken: TakenHeartbeat) -> Agent:
-    metrics = taken.heartbeat.metrics
-    return Agent(
-        agent_id=taken.agent_id,
-        last_seen=taken.at,
-        platform=(taken.heartbeat.platform or metrics.platform or "")[:MAX_NAME_CHARS].replace("\0", ""),
-        version=(taken.heartbeat.version or "")[:MAX_NAME_CHARS].replace("\0", ""),
-        payload_json=taken.payload_json,
-        created_at=previous.created_at if previous else taken.at,
-        updated_at=taken.at,
-        mode=metrics.mode if metrics.mode in _MODES else None,
-        apply_enabled=metrics.apply_enabled,
-        is_online=True,
-        rollup_count=(previous.rollup_count if previous else 0) + 1,
-        rollup_from=(previous.rollup_from if previous else None) or taken.at,
-        org_id=previous.org_id if previous else DEFAULT_ORG,
-    )
+def _name(text: str | None) -> str:
+    return (text or "")[:MAX_NAME_CHARS].replace("\0", "")
 
 
-def _state_events(previous: Agent | Pulse | None, agent: Agent) -> Iterator[AuditEvent]:
+class _Rollup(NamedTuple):
+    """How many heartbeats went by without an audit row of their own, and since when."""
+
+    beats: int
+    since: datetime
+
+
+def _events(
+    previous: Pulse | None, taken: TakenHeartbeat, rollup: _Rollup, *, every_audited: bool
+) -> Sequence[AuditEvent]:
+    payload: dict[str, object] = {"mode": taken.mode}
+    if not every_audited:
+        payload |= {"count": rollup.beats, "from": rollup.since.isoformat(), "to": taken.at.isoformat()}
+    heartbeat = replace(_event(taken, "agent_heartbeat", payload), stream=Stream.TELEMETRY)
+    return (*_state_events(previous, taken), heartbeat)
+
+
+def _state_events(previous: Pulse | None, taken: TakenHeartbeat) -> Iterator[AuditEvent]:
     if previous is None or not previous.is_online:
-        yield _event(agent, "agent_online", {"first_contact": previous is None})
+        yield _event(taken, "agent_online", {"first_contact": previous is None})
     if previous is None:
         return
     states = (
-        ("mode", previous.mode, agent.mode),
-        ("apply_enabled", previous.apply_enabled, agent.apply_enabled),
-        ("version", previous.version, agent.version),
+        ("mode", previous.mode, taken.mode),
+        ("apply_enabled", previous.apply_enabled, taken.apply_enabled),
+        ("version", previous.version, taken.version),
     )
     for name, before, after in states:
         if before != after:
-            yield _event(agent, f"agent_{name}_changed", {"from": before, "to": after})
+            yield _event(taken, f"agent_{name}_changed", {"from": before, "to": after})
 
 
-def _is_rollup_due(agent: Agent, now: datetime) -> bool:
-    return agent.rollup_from is not None and (now - agent.rollup_from).total_seconds() >= ROLLUP_PERIOD_S
-
-
-def _heartbeat_event(agent: Agent, at: datetime, *, is_rollup: bool) -> AuditEvent:
-    payload: dict[str, object] = {"mode": agent.mode}
-    if is_rollup and agent.rollup_from is not None:
-        payload |= {"count": agent.rollup_count, "from": agent.rollup_from.isoformat(), "to": at.isoformat()}
-    return replace(_event(agent, "agent_heartbeat", payload), stream=Stream.TELEMETRY)
-
-
-def _event(agent: Agent, event_type: str, payload: dict[str, object]) -> AuditEvent:
+def _event(taken: TakenHeartbeat, event_type: str, payload: dict[str, object]) -> AuditEvent:
     return AuditEvent(
-        ts=agent.last_seen,
-        actor=agent_actor(agent.agent_id),
+        ts=taken.at,
+        actor=agent_actor(taken.agent_id),
         event_type=event_type,
-        ref_id=agent.agent_id,
-        agent_id=agent.agent_id,
+        ref_id=taken.agent_id,
+        agent_id=taken.agent_id,
         payload=payload,
     )

@@ -55,19 +55,6 @@ def _name_the_fault(metrics: Metrics) -> None:
         _check_value(name, getattr(metrics, name))
 
 
-def sample_of(agent_id: str, metrics: Metrics, ts: datetime) -> Sample:
-    """The history point of one heartbeat."""
-    return Sample(
-        agent_id=agent_id,
-        ts=ts,
-        cpu_percent=metrics.cpu_percent,
-        mem_percent=metrics.mem_percent,
-        disk_percent=metrics.disk_percent,
-        net_bytes_sent=metrics.net_bytes_sent,
-        net_bytes_recv=metrics.net_bytes_recv,
-    )
-
-
 def _check_value(name: str, value: object) -> None:
     if isinstance(value, bool):
         return

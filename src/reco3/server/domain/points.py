@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 
 from reco3.protocol.limits import HEARTBEAT_PERIOD_S
+from reco3.protocol.messages import Metrics
 from reco3.server.domain.columns import DamagedColumn, pack_columns, unpack_columns
 from reco3.server.domain.metrics import Sample
 
@@ -87,16 +88,27 @@ def points_of(rows: Iterable[Row], *, carried: Row | None = None) -> Points:
 
 def point_text(sample: Sample, *, is_restart: bool) -> str:
     """A sample as the characters that a heartbeat appends to its PC's open points."""
+    return numbers_text(sample, sample.ts, is_restart=is_restart)
+
+
+def numbers_text(numbers: Sample | Metrics, at: datetime, *, is_restart: bool) -> str:
+    """The five numbers that are kept, and their time, as the characters of a point."""
     row = (
-        round(sample.ts.timestamp() * 1000),
+        round(at.timestamp() * 1000),
         _RESTART if is_restart else 0,
-        _share(sample.cpu_percent),
-        _share(sample.mem_percent),
-        _share(sample.disk_percent),
-        _total(sample.net_bytes_sent),
-        _total(sample.net_bytes_recv),
+        _share(numbers.cpu_percent),
+        _share(numbers.mem_percent),
+        _share(numbers.disk_percent),
+        _total(numbers.net_bytes_sent),
+        _total(numbers.net_bytes_recv),
     )
     return _text(row, 0)
+
+
+def restart_text(point: str) -> str:
+    """The same point, marked as the first after the agent was started anew."""
+    stamp, *numbers = _BODY.unpack(binascii.a2b_base64(point[1:]))
+    return _MARK + binascii.b2a_base64(_BODY.pack(stamp | _RESTART, *numbers), newline=False).decode("ascii")
 
 
 def text_of(rows: Iterable[Row], *, carried: Row | None = None) -> str:

@@ -20,9 +20,7 @@ from reco3.server.domain.agents import (
 )
 from reco3.server.domain.audit import AuditEvent, HeartbeatAudit, writes_every_heartbeat
 from reco3.server.domain.errors import NotFound
-from reco3.server.domain.history import MAX_OPEN_CHARS, close_windows, points_due_at
-from reco3.server.domain.metrics import check_metrics, sample_of
-from reco3.server.domain.points import point_text
+from reco3.server.domain.history import close_windows
 from reco3.server.services.fleet import FleetWatch
 from reco3.server.services.ports import ErrorTally, Outside, Transaction
 
@@ -63,18 +61,13 @@ class AgentService:
         self._scanned_at: datetime | None = None
 
     async def record_heartbeat(self, taken: TakenHeartbeat) -> None:
-        """Store a heartbeat; returns once it is durable.
-
-        Raises:
-            BadInput: a number that no PC can have.
-        """
-        check_metrics(taken.heartbeat.metrics)
+        """Store a heartbeat; returns once it is durable."""
         at = await self._outside.store.write_grouped(self._take_heartbeats, taken)
         self._watch.heard(taken.agent_id, at)
         self._outside.announcer.announce("agents", taken.agent_id)
 
     def post_heartbeat(self, taken: TakenHeartbeat, *, told: Told) -> None:
-        """Store a heartbeat whose metrics were checked; `told` hears its time once it is durable, or the error.
+        """Store a heartbeat; `told` hears its time once it is durable, or the error.
 
         Raises:
             Busy: too much waits already.
@@ -135,36 +128,22 @@ class AgentService:
         told(at, error)
 
     def _take_heartbeats(self, tx: Transaction, items: Sequence[TakenHeartbeat]) -> Sequence[datetime]:
-        every_audited = writes_every_heartbeat(self._heartbeat_audit, fleet_size=self._fleet_size)
+        # A fleet that has just come is counted only at the next sweep, but seen at once.
+        fleet_size = max(self._fleet_size, self._watch.size)
+        every_audited = writes_every_heartbeat(self._heartbeat_audit, fleet_size=fleet_size)
         pulses = tx.agents.pulses([taken.agent_id for taken in items])
         beats: dict[str, Beat] = {}
         events: list[AuditEvent] = []
         for taken in items:
-            beat, news = _beat(
-                beats.get(taken.agent_id), pulses.get(taken.agent_id), taken, every_audited=every_audited
-            )
-            beats[taken.agent_id] = beat
+            earlier = beats.get(taken.agent_id)
+            previous = earlier.pulse if earlier else pulses.get(taken.agent_id)
+            pulse, point, news = take_heartbeat(previous, taken, every_audited=every_audited)
+            beats[taken.agent_id] = Beat(taken, pulse, earlier.points + point if earlier else point)
             events.extend(news)
-        tx.agents.beat(list(beats.values()))
+        tx.agents.beat(beats)
         tx.audit.add(events)
         _close_due_windows(tx, pulses, items[-1].at)
         return [taken.at for taken in items]
-
-
-def _beat(
-    earlier: Beat | None, pulse: Pulse | None, taken: TakenHeartbeat, *, every_audited: bool
-) -> tuple[Beat, Sequence[AuditEvent]]:
-    """One heartbeat after what the database holds and after an `earlier` one of the same batch."""
-    change = take_heartbeat(earlier.agent if earlier else pulse, taken, every_audited=every_audited)
-    metrics = taken.heartbeat.metrics
-    started_ms = metrics.agent_started_ms
-    before_ms = earlier.agent_started_ms if earlier else pulse.agent_started_ms if pulse else None
-    is_restart = started_ms is not None and before_ms is not None and started_ms != before_ms
-    points = earlier.points if earlier else ""
-    if len(points) + (pulse.open_chars if pulse else 0) < MAX_OPEN_CHARS:
-        points += point_text(sample_of(taken.agent_id, metrics, taken.at), is_restart=is_restart)
-    due_at = earlier.points_due_at if earlier else points_due_at(taken.agent_id, taken.at)
-    return Beat(change.agent, points, due_at, started_ms or before_ms), change.events
 
 
 def _close_due_windows(tx: Transaction, pulses: Mapping[str, Pulse], now: datetime) -> None:

@@ -3,7 +3,6 @@
 It finds the silent without reading the database; it decides nothing: the database's own times do.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
@@ -12,19 +11,19 @@ class FleetWatch:
     """The PCs that count as online, the longest silent first."""
 
     def __init__(self) -> None:
-        self._heard: OrderedDict[str, datetime] = OrderedDict()
+        self._heard: dict[str, datetime] = {}
         self.is_complete = False
 
     def load(self, online: Mapping[str, datetime]) -> None:
         """Learn who was online, and when each was last heard of; what was heard meanwhile stays."""
         known = {**online, **self._heard}
-        self._heard = OrderedDict(sorted(known.items(), key=lambda item: item[1]))
+        self._heard = dict(sorted(known.items(), key=lambda item: item[1]))
         self.is_complete = True
 
     def heard(self, agent_id: str, at: datetime) -> None:
         """A heartbeat of this PC is durable."""
+        self._heard.pop(agent_id, None)
         self._heard[agent_id] = at
-        self._heard.move_to_end(agent_id)
 
     def lost(self, agent_id: str) -> None:
         """This PC was announced OFFLINE."""
@@ -37,6 +36,11 @@ class FleetWatch:
     def online_after(self, cutoff: datetime) -> int:
         """How many were heard of after the cutoff."""
         return len(self._heard) - sum(1 for _ in self._silent(cutoff))
+
+    @property
+    def size(self) -> int:
+        """How many count as online."""
+        return len(self._heard)
 
     @property
     def earliest(self) -> datetime | None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, true, update
 from reco3.server.domain.agents import Agent, Beat, Pulse
 from reco3.server.domain.history import Closed
 from reco3.server.store.bulk import BulkInsert
+from reco3.server.store.pulses import PulseChanges
 from reco3.server.store.tables import agent_status
 
 _names = tuple(Agent.__dataclass_fields__)
@@ -20,17 +21,24 @@ _pulse_columns = [
     *(agent_status.c[name] for name in ("agent_id", *_pulse_names)),
     func.length(agent_status.c.open_points),
 ]
-_CREATED_AT = _names.index("created_at")
 _replaced = ", ".join(
     f"{name} = excluded.{name}" for name in _names if name not in ("agent_id", "created_at", "org_id")
 )
 _PUT = BulkInsert(agent_status, _names, f"ON CONFLICT (agent_id) DO UPDATE SET {_replaced}")
+
+# The columns that a heartbeat writes, in the order of `_beat_row`. Of a known PC the first contact's time stays.
+_beat_names = (
+    *("agent_id", "last_seen", "updated_at", "created_at", "platform", "version", "payload_json"),
+    *("mode", "apply_enabled", "is_online", "rollup_count", "rollup_from", "points_due_at", "agent_started_ms"),
+    "open_points",
+)
+_beaten = ", ".join(
+    f"{name} = excluded.{name}" for name in _beat_names if name not in ("agent_id", "created_at", "open_points")
+)
 _BEAT = BulkInsert(
     agent_status,
-    (*_names, "open_points", "points_due_at", "agent_started_ms"),
-    f"{_PUT.tail}, open_points = agent_status.open_points || excluded.open_points, "
-    "points_due_at = coalesce(agent_status.points_due_at, excluded.points_due_at), "
-    "agent_started_ms = coalesce(excluded.agent_started_ms, agent_status.agent_started_ms)",
+    _beat_names,
+    f"ON CONFLICT (agent_id) DO UPDATE SET {_beaten}, open_points = agent_status.open_points || excluded.open_points",
 )
 
 # SQLite answers a row at a time, and each costs two hand-overs of the interpreter lock; one text costs two in all.
@@ -50,8 +58,9 @@ _decode_pulses = msgspec.json.Decoder(list[tuple[str, Pulse]]).decode
 class AgentTable:
     """Reads and writes agents inside one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, pulses: PulseChanges | None = None) -> None:
         self._connection = connection
+        self._pulses = pulses
 
     def named(self, agent_ids: Sequence[str]) -> dict[str, Agent]:
         """The agents of these ids, as far as they are known."""
@@ -60,16 +69,20 @@ class AgentTable:
 
     def pulses(self, agent_ids: Sequence[str]) -> dict[str, Pulse]:
         """What the last heartbeats of these agents left, as far as they are known."""
-        if self._connection.dialect.name != "sqlite":
-            rows = self._connection.execute(select(*_pulse_columns).where(agent_status.c.agent_id.in_(agent_ids)))
-            return {row[0]: Pulse(*row[1:]) for row in rows}
-        query = (msgspec.json.encode(agent_ids).decode(),)
-        text: str = self._connection.exec_driver_sql(_PULSES_AS_ONE_TEXT, query).scalar_one()
-        return dict(_decode_pulses(text))
+        if self._pulses is None:
+            return self._read_pulses(agent_ids)
+        found = {agent_id: pulse for agent_id in agent_ids if (pulse := self._pulses.get(agent_id)) is not None}
+        if len(found) < len(agent_ids):
+            unknown = [agent_id for agent_id in agent_ids if agent_id not in found]
+            if unknown:
+                found.update(self._read_pulses(unknown))
+        return found
 
-    def beat(self, beats: Sequence[Beat]) -> None:
-        """Insert or replace agents that sent heartbeats, and append to their open points; one beat an agent."""
-        _BEAT.run(self._connection, [_beat_row(beat) for beat in beats])
+    def beat(self, beats: Mapping[str, Beat]) -> None:
+        """Insert or replace agents that sent heartbeats, and append to their open points."""
+        _BEAT.run(self._connection, [_beat_row(beat) for beat in beats.values()])
+        if self._pulses is not None:
+            self._pulses.put({agent_id: beat.pulse for agent_id, beat in beats.items()})
 
     def open_points(self, agent_ids: Sequence[str]) -> dict[str, str]:
         """The texts of the open windows of these agents."""
@@ -87,11 +100,18 @@ class AgentTable:
         )
         rows = [{"name": name, "points": one.open_points, "due_at": one.due_at} for name, one in closed.items()]
         self._connection.execute(change, rows)
+        for name, one in closed.items():
+            pulse = self._pulses.get(name) if self._pulses else None
+            if self._pulses and pulse:
+                now = pulse._replace(points_due_at=one.due_at, open_chars=len(one.open_points))
+                self._pulses.put({name: now})
 
     def put(self, agents: Sequence[Agent]) -> None:
         """Insert or replace agents."""
         if agents:
             _PUT.run(self._connection, [_agent_values(agent) for agent in agents])
+            if self._pulses is not None:
+                self._pulses.forget(agent.agent_id for agent in agents)
 
     def page(self, *, after: str, limit: int) -> list[Agent]:
         """The agents after an id, in the order of their ids."""
@@ -116,6 +136,14 @@ class AgentTable:
         )
         return self._connection.execute(query).scalar_one()
 
+    def _read_pulses(self, agent_ids: Sequence[str]) -> dict[str, Pulse]:
+        if self._connection.dialect.name != "sqlite":
+            rows = self._connection.execute(select(*_pulse_columns).where(agent_status.c.agent_id.in_(agent_ids)))
+            return {row[0]: Pulse(*row[1:]) for row in rows}
+        query = (msgspec.json.encode(agent_ids).decode(),)
+        text: str = self._connection.exec_driver_sql(_PULSES_AS_ONE_TEXT, query).scalar_one()
+        return dict(_decode_pulses(text))
+
 
 def _agent(row: Row[Any]) -> Agent:
     return Agent(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
@@ -124,9 +152,11 @@ def _agent(row: Row[Any]) -> Agent:
 _agent_values = attrgetter(*_names)
 
 
-def _beat_row(beat: Beat) -> list[object]:
-    values = list(_agent_values(beat.agent))
-    # Only a first contact inserts it, and that one happens now; a known PC keeps what it has.
-    values[_CREATED_AT] = beat.agent.last_seen
-    values += (beat.points, beat.points_due_at, beat.agent_started_ms)
-    return values
+def _beat_row(beat: Beat) -> tuple[object, ...]:
+    (agent_id, at, payload_json, platform, _, _, _, _, _), pulse, points = beat
+    version, mode, apply_enabled, is_online, rollup_count, rollup_from, due_at, started_ms, _ = pulse
+    return (
+        *(agent_id, at, at, at, platform, version, payload_json),
+        *(mode, apply_enabled, is_online, rollup_count, rollup_from, due_at, started_ms),
+        points,
+    )

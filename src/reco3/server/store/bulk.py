@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -40,7 +41,7 @@ class BulkInsert:
             rows = [_with_time_texts(row, self.time_places, texts) for row in rows]
         for chunk in _chunks(rows):
             statement = _statement(self.table.name, self.columns, self.tail, len(chunk), "?" if is_sqlite else "%s")
-            connection.exec_driver_sql(statement, tuple(value for row in chunk for value in row))
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(chunk)))
 
 
 def time_text(value: datetime) -> str:

@@ -40,7 +40,7 @@ class Database:
         self._is_sqlite = url.get_backend_name() == "sqlite"
         self._write_engine = self._engine(is_reader=False)
         self._read_engine = self._engine(is_reader=True)
-        self._writer = Writer(self._write_engine)
+        self._writer = Writer(self._write_engine, is_only_writer=self._is_sqlite)
         self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reco3-reader")
 
     def open(self) -> None:
@@ -130,7 +130,8 @@ class Database:
             size = READER_THREADS if is_reader else 1
             options = {"options": _READER_OPTIONS} if is_reader else {}
             return create_engine(self._url, pool_size=size, pool_pre_ping=True, connect_args=options)
-        settings: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None}
+        # A statement of a hundred rows takes long to prepare, and batches come in a hundred sizes.
+        settings: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "cached_statements": 512}
         engine = create_engine(
             self._url, pool_size=READER_THREADS if is_reader else 1, max_overflow=0, connect_args=settings
         )

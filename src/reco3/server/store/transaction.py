@@ -12,19 +12,26 @@ from reco3.server.store.history import HistoryTable
 from reco3.server.store.incidents import IncidentTable
 from reco3.server.store.logs import LogTable
 from reco3.server.store.operators import OperatorTable
+from reco3.server.store.pulses import PulseCache
 from reco3.server.store.reports import ReportTable
 
 
 class TableTransaction:
     """The tables over one open connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, pulses: PulseCache | None = None) -> None:
         self._connection = connection
+        self._pulses = pulses.begin(connection) if pulses else None
+
+    def keep(self) -> None:
+        """The transaction is durable: what it left may be relied on."""
+        if self._pulses is not None:
+            self._pulses.keep()
 
     @cached_property
     def agents(self) -> AgentTable:
         """The `agent_status` table."""
-        return AgentTable(self._connection)
+        return AgentTable(self._connection, self._pulses)
 
     @cached_property
     def history(self) -> HistoryTable:

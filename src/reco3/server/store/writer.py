@@ -10,14 +10,14 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from reco3.server.domain.errors import Busy, Reco3Error
+from reco3.server.store.pulses import PulseCache
 from reco3.server.store.transaction import TableTransaction
 
 MAX_WAITING = 50_000
@@ -32,15 +32,13 @@ Told = Callable[[Any, BaseException | None], None]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
+class _Write(NamedTuple):
     work: GroupedWork
     item: Any
     told: Told
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Outcome(NamedTuple):
     write: _Write
     result: Any = None
     error: BaseException | None = None
@@ -53,8 +51,9 @@ class _NobodyCanWriteError(Exception):
 class Writer:
     """Runs writes in groups on its own thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, is_only_writer: bool = False) -> None:
         self._engine = engine
+        self._pulses = PulseCache() if is_only_writer else None
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="reco3-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -153,10 +152,11 @@ class Writer:
                 connection = stack.enter_context(self._engine.begin())
             except DBAPIError as err:
                 raise _NobodyCanWriteError from err
-            transaction = TableTransaction(connection)
+            transaction = TableTransaction(connection, self._pulses)
             for work, writes in _grouped(batch):
                 results = work(transaction, [write.item for write in writes])
                 outcomes += [_Outcome(write, result) for write, result in zip(writes, results, strict=True)]
+        transaction.keep()
         return outcomes
 
     def _answer(self, outcomes: Sequence[_Outcome]) -> None:

@@ -21,7 +21,7 @@ from reco3.protocol.limits import (
     PULL_PERIOD_S,
 )
 from reco3.protocol.messages import CommandReport, Heartbeat, LogBatch
-from reco3.server.domain.agents import TakenHeartbeat
+from reco3.server.domain.agents import read_heartbeat
 from reco3.server.domain.commands import AgentReport, ReportStatus, bounded_result
 from reco3.server.domain.errors import BadInput, NotFound
 from reco3.server.services.agents import AgentService
@@ -30,12 +30,13 @@ from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.reports import ReportService
 from reco3.server.web.audiences import AGENT, Audience, Kind, serves
 from reco3.server.web.connections import Crowd
+from reco3.server.web.decoding import quick_decoder
 from reco3.server.web.errors import bad_json, json_answer
 from reco3.server.web.shapes import pull_shape, time_text
 
 MessageT = TypeVar("MessageT")
 
-_decode_heartbeat = msgspec.json.Decoder(Heartbeat).decode
+_decode_heartbeat = quick_decoder(Heartbeat)
 _decode_logs = msgspec.json.Decoder(LogBatch).decode
 _decode_report = msgspec.json.Decoder(CommandReport).decode
 _encode = msgspec.json.Encoder().encode
@@ -81,7 +82,7 @@ class AgentApi:
         """Take a heartbeat; answered once it is durable."""
         now = self._clock()
         heartbeat = _decoded(_decode_heartbeat, await request.body())
-        taken = TakenHeartbeat(request.state.caller, heartbeat, _encode(heartbeat).decode(), now)
+        taken = read_heartbeat(request.state.caller, heartbeat, _encode(heartbeat).decode(), now)
         await self._agents.record_heartbeat(taken)
         answer: dict[str, object] = {"status": "ok", "server_time": time_text(now)}
         if self._deliveries.has_news(taken.agent_id):

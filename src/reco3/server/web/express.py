@@ -8,11 +8,11 @@ import asyncio
 import logging
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -21,14 +21,14 @@ from uvicorn.server import ServerState
 
 from reco3.protocol.limits import PULL_PERIOD_S
 from reco3.protocol.messages import Heartbeat
-from reco3.server.domain.agents import TakenHeartbeat
+from reco3.server.domain.agents import read_heartbeat
 from reco3.server.domain.errors import Reco3Error
-from reco3.server.domain.metrics import check_metrics
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.deliveries import DeliveryService, Pulled
 from reco3.server.services.wakeups import Wakeups
 from reco3.server.web.connections import Crowd
+from reco3.server.web.decoding import quick_decoder
 from reco3.server.web.express_requests import ExpressRequest, read_request
 from reco3.server.web.shapes import pull_shape, time_text
 
@@ -39,7 +39,7 @@ MAX_UNREAD_BYTES = 256 * 1024
 
 log = logging.getLogger(__name__)
 
-_decode = msgspec.json.Decoder(Heartbeat).decode
+_decode = quick_decoder(Heartbeat)
 _encode = msgspec.json.Encoder().encode
 _ANSWER = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncache-control: no-store\r\n%bcontent-length: %d\r\n\r\n%b"
 _BUSY = b'{"error":"busy","message":"The database cannot write now; nothing was stored. Send this again in a moment."}'
@@ -69,8 +69,8 @@ class ExpressLane:
         self.services = services
         self.crowd = crowd
         self.clock = clock
-        self.fresh: OrderedDict[ExpressProtocol, float] = OrderedDict()
-        self.idle: OrderedDict[ExpressProtocol, float] = OrderedDict()
+        self.fresh: dict[ExpressProtocol, float] = {}
+        self.idle: dict[ExpressProtocol, float] = {}
         self.held: dict[int, set[ExpressProtocol]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self._ordinary = ordinary
@@ -115,12 +115,10 @@ class ExpressLane:
             self.sweep(time.monotonic())
 
 
-def _close_older(waiting: "OrderedDict[ExpressProtocol, float]", limit_s: float) -> None:
+def _close_older(waiting: "dict[ExpressProtocol, float]", limit_s: float) -> None:
     # The longest silent stand first.
-    while waiting:
-        connection, since_s = next(iter(waiting.items()))
-        if since_s > limit_s:
-            return
+    silent = list(takewhile(lambda connection: waiting[connection] <= limit_s, waiting))
+    for connection in silent:
         del waiting[connection]
         connection.close()
 
@@ -208,9 +206,7 @@ class ExpressProtocol(asyncio.Protocol):
         lane = self._lane
         try:
             heartbeat = _decode(body)
-            check_metrics(heartbeat.metrics)
-            now = lane.clock()
-            taken = TakenHeartbeat(agent_id, heartbeat, _encode(heartbeat).decode(), now)
+            taken = read_heartbeat(agent_id, heartbeat, _encode(heartbeat).decode(), lane.clock())
             lane.services.agents.post_heartbeat(taken, told=self._heartbeat_told)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Reco3Error):
             return False

@@ -1,0 +1,57 @@
+"""What the writer knows of every PC's last heartbeat because it wrote it itself, so that it need not read it again.
+
+It refuses to believe itself once another connection has written: SQLite's `data_version` tells
+(https://sqlite.org/pragma.html#pragma_data_version). Nothing counts before the transaction that wrote it is durable.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection
+
+from reco3.server.domain.agents import Pulse
+
+
+class PulseCache:
+    """The pulses of the writer's own transactions; used by its thread alone."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Pulse] = {}
+        self._version: int | None = None
+
+    def begin(self, connection: Connection) -> "PulseChanges":
+        """What is known at the start of a transaction."""
+        version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+        if version != self._version:
+            self._known.clear()
+            self._version = version
+        return PulseChanges(self._known)
+
+
+class PulseChanges:
+    """The cache as one transaction sees it, with what that transaction changed."""
+
+    def __init__(self, known: dict[str, Pulse]) -> None:
+        self._known = known
+        self._changed: dict[str, Pulse | None] = {}
+
+    def get(self, agent_id: str) -> Pulse | None:
+        """The pulse of a PC, or None when it must be read."""
+        if agent_id in self._changed:
+            return self._changed[agent_id]
+        return self._known.get(agent_id)
+
+    def put(self, pulses: Mapping[str, Pulse]) -> None:
+        """These were read or written."""
+        self._changed.update(pulses)
+
+    def forget(self, agent_ids: Iterable[str]) -> None:
+        """These were changed in another way: read them again."""
+        self._changed.update(dict.fromkeys(agent_ids))
+
+    def keep(self) -> None:
+        """The transaction is durable: what it changed is known from now on."""
+        for agent_id, pulse in self._changed.items():
+            if pulse is None:
+                self._known.pop(agent_id, None)
+            else:
+                self._known[agent_id] = pulse
