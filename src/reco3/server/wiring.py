@@ -3,10 +3,11 @@
 import contextlib
 import gc
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from starlette.types import ASGIApp
 
@@ -39,14 +40,32 @@ from reco3.server.web.serving import DeadlineProtocol, bind, serve
 DENIAL_FLUSH_S = 10
 COLLECT_AFTER = (50_000, 20, 50)
 PRUNE_S = 300
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger("reco3.server")
 
 
-def utc_now() -> datetime:
-    """The time of day, cut to the milliseconds that the database keeps."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+class Clock:
+    """The time of day, in the milliseconds that the database keeps.
+
+    Within one millisecond it returns the same value, so that whoever writes many times as text writes each but once.
+    """
+
+    def __init__(self) -> None:
+        self._latest = (0, EPOCH)
+
+    def __call__(self) -> datetime:
+        """The time of this millisecond, as an aware UTC datetime."""
+        now_ms = time.time_ns() // 1_000_000
+        latest_ms, latest = self._latest
+        if now_ms == latest_ms:
+            return latest
+        now = EPOCH + timedelta(milliseconds=now_ms)
+        self._latest = (now_ms, now)
+        return now
+
+
+utc_now = Clock()
 
 
 def new_id() -> str:

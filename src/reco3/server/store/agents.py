@@ -33,12 +33,16 @@ _beat_names = (
     "open_points",
 )
 _beaten = ", ".join(
-    f"{name} = excluded.{name}" for name in _beat_names if name not in ("agent_id", "created_at", "open_points")
+    f"{name} = excluded.{name}"
+    for name in _beat_names
+    if name not in ("agent_id", "created_at", "rollup_from", "open_points")
 )
 _BEAT = BulkInsert(
     agent_status,
     _beat_names,
-    f"ON CONFLICT (agent_id) DO UPDATE SET {_beaten}, open_points = agent_status.open_points || excluded.open_points",
+    f"ON CONFLICT (agent_id) DO UPDATE SET {_beaten}, "
+    "rollup_from = coalesce(excluded.rollup_from, agent_status.rollup_from), "
+    "open_points = agent_status.open_points || excluded.open_points",
 )
 
 # SQLite answers a row at a time, and each costs two hand-overs of the interpreter lock; one text costs two in all.
@@ -80,9 +84,12 @@ class AgentTable:
 
     def beat(self, beats: Mapping[str, Beat]) -> None:
         """Insert or replace agents that sent heartbeats, and append to their open points."""
-        _BEAT.run(self._connection, [_beat_row(beat) for beat in beats.values()])
-        if self._pulses is not None:
-            self._pulses.put({agent_id: beat.pulse for agent_id, beat in beats.items()})
+        if self._pulses is None:
+            _BEAT.run(self._connection, [_beat_row(beat, None) for beat in beats.values()])
+            return
+        earlier = self._pulses.get
+        _BEAT.run(self._connection, [_beat_row(beat, earlier(agent_id)) for agent_id, beat in beats.items()])
+        self._pulses.put({agent_id: beat.pulse for agent_id, beat in beats.items()})
 
     def open_points(self, agent_ids: Sequence[str]) -> dict[str, str]:
         """The texts of the open windows of these agents."""
@@ -111,7 +118,7 @@ class AgentTable:
         if agents:
             _PUT.run(self._connection, [_agent_values(agent) for agent in agents])
             if self._pulses is not None:
-                self._pulses.forget(agent.agent_id for agent in agents)
+                self._pulses.forget([agent.agent_id for agent in agents])
 
     def page(self, *, after: str, limit: int) -> list[Agent]:
         """The agents after an id, in the order of their ids."""
@@ -152,9 +159,11 @@ def _agent(row: Row[Any]) -> Agent:
 _agent_values = attrgetter(*_names)
 
 
-def _beat_row(beat: Beat) -> tuple[object, ...]:
+def _beat_row(beat: Beat, earlier: Pulse | None) -> tuple[object, ...]:
     (agent_id, at, payload_json, platform, _, _, _, _, _), pulse, points = beat
     version, mode, apply_enabled, is_online, rollup_count, rollup_from, due_at, started_ms, _ = pulse
+    if earlier is not None and earlier.rollup_from is rollup_from:
+        rollup_from = None  # It stays as it is; writing a time as text costs as much as all else here.
     return (
         *(agent_id, at, at, at, platform, version, payload_json),
         *(mode, apply_enabled, is_online, rollup_count, rollup_from, due_at, started_ms),

@@ -4,7 +4,7 @@ It refuses to believe itself once another connection has written: SQLite's `data
 (https://sqlite.org/pragma.html#pragma_data_version). Nothing counts before the transaction that wrote it is durable.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection
 
@@ -32,26 +32,28 @@ class PulseChanges:
 
     def __init__(self, known: dict[str, Pulse]) -> None:
         self._known = known
-        self._changed: dict[str, Pulse | None] = {}
+        self._changed: dict[str, Pulse] = {}
+        self._forgotten: set[str] = set()
 
     def get(self, agent_id: str) -> Pulse | None:
         """The pulse of a PC, or None when it must be read."""
-        if agent_id in self._changed:
-            return self._changed[agent_id]
+        pulse = self._changed.get(agent_id)
+        if pulse is not None or agent_id in self._forgotten:
+            return pulse
         return self._known.get(agent_id)
 
     def put(self, pulses: Mapping[str, Pulse]) -> None:
-        """These were read or written."""
+        """These were written."""
         self._changed.update(pulses)
 
-    def forget(self, agent_ids: Iterable[str]) -> None:
+    def forget(self, agent_ids: Collection[str]) -> None:
         """These were changed in another way: read them again."""
-        self._changed.update(dict.fromkeys(agent_ids))
+        self._forgotten.update(agent_ids)
+        for agent_id in agent_ids:
+            self._changed.pop(agent_id, None)
 
     def keep(self) -> None:
         """The transaction is durable: what it changed is known from now on."""
-        for agent_id, pulse in self._changed.items():
-            if pulse is None:
-                self._known.pop(agent_id, None)
-            else:
-                self._known[agent_id] = pulse
+        for agent_id in self._forgotten:
+            self._known.pop(agent_id, None)
+        self._known.update(self._changed)
