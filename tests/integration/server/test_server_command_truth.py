@@ -9,12 +9,12 @@ from reco3.server.domain.commands import (
     CommandStatus,
     Expectation,
     Outcome,
+    Pulled,
     ReportStatus,
     Verdict,
 )
 from reco3.server.domain.errors import Conflict, NotFound
 from reco3.server.services.commands import CommandFilter
-from reco3.server.services.deliveries import Pulled
 from reco3.server.store.database import Database
 
 pytestmark = pytest.mark.anyio

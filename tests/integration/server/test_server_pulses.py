@@ -1,4 +1,4 @@
-"""What the writer remembers of the heartbeats it wrote: believed only while nobody else writes, and only once durable."""
+"""What the writer remembers of heartbeats: believed only while nobody else writes, and only once it is durable."""
 
 import sqlite3
 from collections.abc import AsyncIterator

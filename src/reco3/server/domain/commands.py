@@ -150,6 +150,17 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull carries: commands to run, and the ids of delivered ones that nobody wants any more."""
+
+    commands: tuple[Command, ...] = ()
+    cancels: tuple[str, ...] = ()
+
+
+NOTHING = Pulled()
+
+
+@dataclass(frozen=True, slots=True)
 class AgentReport:
     """A report that passed the border; `result_json` is a JSON object as text."""
 

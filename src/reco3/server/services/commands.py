@@ -4,7 +4,7 @@ Each step is one transaction with its audit row.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,11 +13,13 @@ from reco3.protocol.commands import CommandType
 from reco3.server.domain.agents import Agent
 from reco3.server.domain.audit import RecordedEvent, system_actor, user_actor
 from reco3.server.domain.commands import (
+    NOTHING,
     Approval,
     Command,
     CommandStatus,
     Expectation,
     Outcome,
+    Pulled,
     RecordedReport,
     Resolution,
     check_request,
@@ -32,6 +34,7 @@ from reco3.server.domain.errors import BadInput, Conflict
 from reco3.server.domain.operators import Operator
 from reco3.server.services.agents import require_agent
 from reco3.server.services.command_rows import command_event, give_up, require_command
+from reco3.server.services.deliveries import deliver
 from reco3.server.services.ports import Cursor, Outside, Transaction
 from reco3.server.services.wakeups import Wakeups
 
@@ -99,9 +102,7 @@ class CommandService:
             reason=request.reason,
         )
         command = replace(command, expires_at=now + (request.lifetime or lifetimes[command.strength]))
-        await self._outside.store.write(lambda tx: self._add(tx, command, request.payload))
-        self._announce(command)
-        return command
+        return await self._write_and_deliver(request.agent_id, lambda tx: self._add(tx, command, request.payload))
 
     async def approve(self, command_id: str, operator: Operator, *, shown: Expectation | None = None) -> Approval:
         """Record a human's yes; the PC that waits for it is woken at once.
@@ -114,8 +115,8 @@ class CommandService:
             Conflict: it is approved already, not pending any more, or its process is not the one that was shown.
         """
         approval = Approval(self._outside.new_id(), command_id, operator.name, self._outside.clock())
-        command = await self._outside.store.write(lambda tx: _approve(tx, approval, shown=shown))
-        self._announce(command)
+        command = await self._outside.store.read(lambda tx: require_command(tx, command_id))
+        await self._write_and_deliver(command.agent_id, lambda tx: _approve(tx, approval, shown=shown))
         return approval
 
     async def cancel(self, command_id: str, operator: Operator, *, reason: str | None) -> CommandStatus | None:
@@ -174,11 +175,38 @@ class CommandService:
         self._wakeups.load(await self._outside.store.read(lambda tx: tx.commands.agents_in_flight()))
         return SWEEP_S
 
-    def _add(self, tx: Transaction, command: Command, payload: Mapping[str, object]) -> None:
+    def _add(self, tx: Transaction, command: Command, payload: Mapping[str, object]) -> Command:
         _add(tx, command, payload)
         if command.needs_approval and not self._approval_required:
             # The test mode's switch: still a record that says who opened this lock, and how.
-            _approve(tx, Approval(self._outside.new_id(), command.id, AUTOMATIC_APPROVER, command.ts))
+            return _approve(tx, Approval(self._outside.new_id(), command.id, AUTOMATIC_APPROVER, command.ts))
+        return command
+
+    async def _write_and_deliver(self, agent_id: str, work: Callable[[Transaction], Command]) -> Command:
+        """Do the work; when its PC holds a pull open, deliver in the same transaction and answer that pull at once."""
+        held = self._wakeups.reserve(agent_id)
+
+        def both(tx: Transaction) -> tuple[Command, Pulled]:
+            command = work(tx)
+            if held is None:
+                return command, NOTHING
+            return command, deliver(tx, agent_id, held.held_by_journal, self._outside.clock())
+
+        try:
+            command, pulled = await self._outside.store.write(both)
+        except BaseException:
+            if held is not None:
+                held.resume()
+            raise
+        if held is None or pulled == NOTHING:
+            self._announce(command)
+        else:
+            self._wakeups.note(agent_id)
+            held.give(pulled)
+            self._outside.announcer.announce("commands", agent_id)
+        if held is not None and pulled == NOTHING:
+            held.resume()
+        return command
 
     def _announce(self, command: Command) -> None:
         self._wakeups.wake(command.agent_id)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -11,6 +11,7 @@ from reco3.protocol.limits import MAX_COMMANDS_PER_PULL
 from reco3.server.domain.audit import AuditEvent, agent_actor
 from reco3.server.domain.commands import (
     Command,
+    Pulled,
     delivered,
     lost_its_journal,
     may_deliver,
@@ -20,12 +21,6 @@ from reco3.server.services.command_rows import command_event, give_up
 from reco3.server.services.ports import Outside, Transaction
 from reco3.server.services.wakeups import Wakeups
 
-AUTOMATIC_APPROVER = "nobody (RECO3_REQUIRE_APPROVAL=0)"
-SWEEP_S = 5.0
-MAX_REPORTS_KEPT = 20
-MAX_ORPHANS_KEPT = 200
-MAX_TIMELINE_ROWS = 200
-
 
 class News(Enum):
     """What the database holds for a pull: something to hand out, something still in flight, or nothing."""
@@ -33,14 +28,6 @@ class News(Enum):
     NOW = "now"
     LATER = "later"
     NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """What a pull carries: commands to run, and the ids of delivered ones that nobody wants any more."""
-
-    commands: tuple[Command, ...] = ()
-    cancels: tuple[str, ...] = ()
 
 
 class DeliveryService:
@@ -88,7 +75,7 @@ class DeliveryService:
             self._wakeups.note(agent_id)
         if news is not News.NOW:
             return Pulled()
-        pulled = await self._outside.store.write(lambda tx: _deliver(tx, agent_id, journal, self._outside.clock()))
+        pulled = await self._outside.store.write(lambda tx: deliver(tx, agent_id, journal, self._outside.clock()))
         self._outside.announcer.announce("commands", agent_id)
         return pulled
 
@@ -119,7 +106,8 @@ def _news(tx: Transaction, agent_id: str, journal: str | None, now: datetime) ->
     return News.LATER if in_flight else News.NONE
 
 
-def _deliver(tx: Transaction, agent_id: str, journal: str | None, now: datetime) -> Pulled:
+def deliver(tx: Transaction, agent_id: str, journal: str | None, now: datetime) -> Pulled:
+    """Mark delivered whatever this PC may have now, and return it; whoever calls must bring it there."""
     in_flight = tx.commands.in_flight(agent_id)
     for command in in_flight:
         if lost_its_journal(command, journal=journal):

@@ -1,12 +1,32 @@
 """Wake-ups: how a new order reaches the pull that a PC holds open, and which PCs have anything in flight at all.
 
-It carries no content, so a lost wake-up costs time and nothing else: a sweep asks the database again every few
-seconds, which also finds what another process or a person wrote there.
+A lost wake-up costs time and nothing else: a sweep asks the database again every few seconds, which also finds what
+another process or a person wrote there.
 """
 
 from collections.abc import Callable, Collection
+from typing import Protocol
+
+from reco3.server.domain.commands import Pulled
 
 Wake = Callable[[], None]
+
+
+class HeldPull(Protocol):
+    """A pull that its PC holds open, with nothing on its way to it."""
+
+    @property
+    def held_by_journal(self) -> str | None:
+        """The journal that the PC named; None for an agent without one."""
+
+    def reserve(self) -> None:
+        """Stay unanswered until `give` or `resume` is called, whatever time it is."""
+
+    def give(self, pulled: Pulled) -> None:
+        """Answer with this, if the PC still listens."""
+
+    def resume(self) -> None:
+        """Go on waiting, after another look at what the database holds."""
 
 
 class Wakeups:
@@ -15,6 +35,7 @@ class Wakeups:
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[Wake, ...]] = {}
         self._with_news: set[str] = set()
+        self._held: dict[str, HeldPull] = {}
         self._is_complete = False
         self._is_closing = False
 
@@ -44,6 +65,27 @@ class Wakeups:
             self._waiting[agent_id] = others
         else:
             self._waiting.pop(agent_id, None)
+
+    def offer(self, agent_id: str, held: HeldPull) -> None:
+        """This pull may be answered by whoever has something for this PC, until `withdraw`."""
+        self._held[agent_id] = held
+
+    def withdraw(self, agent_id: str, held: HeldPull) -> None:
+        """Forget what `offer` was given."""
+        if self._held.get(agent_id) is held:
+            del self._held[agent_id]
+
+    def reserve(self, agent_id: str) -> HeldPull | None:
+        """The pull of this PC, reserved for the caller, who must `give` or `resume` it; None when there is none.
+
+        Only that of an agent with a journal: should it never hear the answer, asking that journal again is safe.
+        """
+        held = self._held.get(agent_id)
+        if held is None or held.held_by_journal is None:
+            return None
+        del self._held[agent_id]
+        held.reserve()
+        return held
 
     def wake(self, agent_id: str) -> None:
         """Something is in flight for this PC: remember it, and wake every pull that it holds."""

@@ -22,10 +22,11 @@ from uvicorn.server import ServerState
 from reco3.protocol.limits import PULL_PERIOD_S
 from reco3.protocol.messages import Heartbeat
 from reco3.server.domain.agents import read_heartbeat
+from reco3.server.domain.commands import NOTHING, Pulled
 from reco3.server.domain.errors import Reco3Error
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
-from reco3.server.services.deliveries import DeliveryService, Pulled
+from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.wakeups import Wakeups
 from reco3.server.web.connections import Crowd
 from reco3.server.web.decoding import quick_decoder
@@ -99,7 +100,7 @@ class ExpressLane:
         """Answer the pulls whose time is over, and close what has been silent for too long."""
         for due_s in [due_s for due_s in self.held if due_s <= now_s]:
             for connection in list(self.held[due_s]):
-                connection.answer_pull(Pulled())
+                connection.answer_pull(NOTHING)
             self.held.pop(due_s, None)
         _close_older(self.fresh, now_s - FIRST_REQUEST_S)
         _close_older(self.idle, now_s - KEEP_ALIVE_S)
@@ -134,6 +135,7 @@ class ExpressProtocol(asyncio.Protocol):
         "_is_waiting",
         "_journal",
         "_lane",
+        "_left_s",
         "_make_ordinary",
         "_owes",
         "_state",
@@ -151,6 +153,7 @@ class ExpressProtocol(asyncio.Protocol):
         self._agent_id = ""
         self._journal: str | None = None
         self._due_s = 0
+        self._left_s = 0
         self._owes = False
         self._is_last = False
         self._is_waiting = False
@@ -228,26 +231,53 @@ class ExpressProtocol(asyncio.Protocol):
         if lane.services.wakeups.may_have_news(self._agent_id):
             self._ask_database(request.wait_s)
         elif lane.crowd.is_tight:
-            self.answer_pull(Pulled(), poll_after_s=PULL_PERIOD_S)
+            self.answer_pull(NOTHING, poll_after_s=PULL_PERIOD_S)
         else:
-            self._due_s = lane.hold(self, request.wait_s)
+            self._hold(request.wait_s)
+
+    @property
+    def held_by_journal(self) -> str | None:
+        """The journal that the agent named with its pull."""
+        return self._journal
+
+    def reserve(self) -> None:
+        """Take the held pull out of the table of those that are answered in time."""
+        self._left_s = self._stop_holding()
+
+    def give(self, pulled: Pulled) -> None:
+        """Answer the reserved pull; a PC that hung up meanwhile is asked again, as after any lost answer."""
+        self.answer_pull(pulled)
+
+    def resume(self) -> None:
+        """Wait on, after another look: what woke others meanwhile was not heard here."""
+        if not self._is_gone:
+            self._ask_database(self._left_s)
+
+    def _hold(self, wait_s: int) -> None:
+        self._due_s = self._lane.hold(self, wait_s)
+        self._lane.services.wakeups.offer(self._agent_id, self)
+
+    def _stop_holding(self) -> int:
+        """Forget the deadline of the held pull; returns how many seconds are left of it."""
+        left_s = max(0, self._due_s - math.ceil(time.monotonic()))
+        self._lane.release(self, self._due_s)
+        self._lane.services.wakeups.withdraw(self._agent_id, self)
+        self._due_s = 0
+        return left_s
 
     def _woken(self) -> None:
         self._was_woken = True
         if self._due_s:
-            left_s = max(0, self._due_s - math.ceil(time.monotonic()))
-            self._lane.release(self, self._due_s)
-            self._due_s = 0
-            self._ask_database(left_s)
+            self._ask_database(self._stop_holding())
 
     def _ask_database(self, wait_s: int) -> None:
         self._lane.follow(asyncio.get_running_loop().create_task(self._pull(wait_s)))
 
     async def _pull(self, wait_s: int) -> None:
-        lane, pulled = self._lane, Pulled()
+        lane, pulled = self._lane, NOTHING
         try:
             # Whoever wakes us while the database is asked may have written after it looked.
-            while pulled == Pulled() and (self._was_woken or not self._has_asked):
+            while pulled == NOTHING and (self._was_woken or not self._has_asked):
                 self._was_woken, self._has_asked = False, True
                 pulled = await lane.services.deliveries.pull_now(self._agent_id, journal=self._journal)
         except Reco3Error:
@@ -259,8 +289,8 @@ class ExpressProtocol(asyncio.Protocol):
             return
         self._has_asked = False
         may_wait = wait_s and self._is_waiting and not lane.services.wakeups.is_closing
-        if pulled == Pulled() and may_wait:
-            self._due_s = lane.hold(self, wait_s)
+        if pulled == NOTHING and may_wait:
+            self._hold(wait_s)
         else:
             self.answer_pull(pulled)
 
@@ -297,8 +327,7 @@ class ExpressProtocol(asyncio.Protocol):
             self._is_waiting = False
             self._lane.services.wakeups.leave(self._agent_id, self._woken)
         if self._due_s:
-            self._lane.release(self, self._due_s)
-            self._due_s = 0
+            self._stop_holding()
 
     def _leave(self) -> None:
         self._let_go()

@@ -4,9 +4,8 @@ import base64
 import binascii
 from datetime import UTC, datetime
 
-from reco3.server.domain.commands import Approval, Command, Expectation, Resolution
+from reco3.server.domain.commands import Approval, Command, Expectation, Pulled, Resolution
 from reco3.server.domain.errors import BadInput
-from reco3.server.services.deliveries import Pulled
 from reco3.server.services.ports import Cursor
 
 
