@@ -38,7 +38,17 @@ _USAGE = "usage: service.py {run|start|stop|restart|status|fail} --dir DIR"
 
 def command(action: str, directory: str) -> list[str]:
     """Return the argv that does `action`, for the config's `start_cmd`, `stop_cmd` and `restart_cmd`."""
-    return [sys.executable, "-S", "-E", os.path.abspath(__file__), action, "--dir", directory]  # noqa: PTH100 - pathlib costs a third of our start
+    return [sys.executable, "-S", "-E", _compiled_script(directory), action, "--dir", directory]
+
+
+def _compiled_script(directory: str) -> str:
+    """This script, compiled once: Python would compile its text at every start, for half as long as a start takes."""
+    import py_compile  # noqa: PLC0415 - of use to whoever writes a config only
+
+    compiled = f"{directory}/service.pyc"
+    os.makedirs(directory, exist_ok=True)  # noqa: PTH103 - pathlib costs a third of our start
+    py_compile.compile(__file__, cfile=compiled, doraise=True)
+    return compiled
 
 
 def main(argv: list[str]) -> int:
@@ -272,7 +282,7 @@ def _is_our_service(pid: int, directory: str) -> bool:
         with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - likewise
             argv = [os.fsdecode(one) for one in file.read().rstrip(b"\0").split(b"\0")]
         *_, script, action, option, folder = argv
-        own_scripts = (os.path.basename(__file__), f"{NAME}.py")  # noqa: PTH119 - likewise
+        own_scripts = ("service.py", "service.pyc", f"{NAME}.py", f"{NAME}.pyc")
         if os.path.basename(script) not in own_scripts or (action, option) != ("run", "--dir"):  # noqa: PTH119 - likewise
             return False
         return os.path.samefile(os.path.join(f"/proc/{pid}/cwd", folder), directory)  # noqa: PTH118, PTH121 - likewise
@@ -303,7 +313,7 @@ def _script_to_run(directory: str) -> str:
     own = os.path.abspath(__file__)  # noqa: PTH100 - pathlib costs a third of our start
     if os.path.exists(_OWN_NAME_PATH):  # noqa: PTH110 - likewise
         return own
-    copy = f"{directory}/{NAME}.py"
+    copy = f"{directory}/{NAME}{os.path.splitext(own)[1]}"  # noqa: PTH122 - likewise
     with open(own, "rb") as source, open(copy, "wb") as target:  # noqa: PTH123 - likewise
         target.write(source.read())
     return copy

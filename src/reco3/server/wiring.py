@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import logging
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -39,6 +40,9 @@ from reco3.server.web.serving import DeadlineProtocol, bind, serve
 
 DENIAL_FLUSH_S = 10
 COLLECT_AFTER = (50_000, 20, 50)
+# Whoever waits for an answer crosses between the loop's thread and the store's four times; Python's own 5 ms would be
+# waited for each time while the other thread computes.
+SWITCH_INTERVAL_S = 0.001
 PRUNE_S = 300
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -120,6 +124,7 @@ class House:
         await self.agent_keys.seed(self.settings.agent_keys)
         await self._offer_set_up()
         _collect_seldom()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         async with running(self._tasks()):
             yield
         await self.services.denials.flush(everything=True)

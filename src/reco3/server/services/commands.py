@@ -4,6 +4,7 @@ Each step is one transaction with its audit row.
 """
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -40,9 +41,8 @@ from reco3.server.services.wakeups import Wakeups
 
 AUTOMATIC_APPROVER = "nobody (RECO3_REQUIRE_APPROVAL=0)"
 SWEEP_S = 5.0
-MAX_REPORTS_KEPT = 20
-MAX_ORPHANS_KEPT = 200
 MAX_TIMELINE_ROWS = 200
+MAX_ASKED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,8 @@ class CommandService:
         self._outside = outside
         self._wakeups = wakeups
         self._approval_required = approval_required
+        # Whose the newest commands are, so that an approval need not ask before it can reserve the PC's pull.
+        self._asked: OrderedDict[str, str] = OrderedDict()
 
     async def request(self, request: CommandRequest, operator: Operator) -> Command:
         """Queue a command for a PC.
@@ -102,7 +104,11 @@ class CommandService:
             reason=request.reason,
         )
         command = replace(command, expires_at=now + (request.lifetime or lifetimes[command.strength]))
-        return await self._write_and_deliver(request.agent_id, lambda tx: self._add(tx, command, request.payload))
+        asked = await self._write_and_deliver(request.agent_id, lambda tx: self._add(tx, command, request.payload))
+        self._asked[command.id] = command.agent_id
+        while len(self._asked) > MAX_ASKED:
+            self._asked.popitem(last=False)
+        return asked
 
     async def approve(self, command_id: str, operator: Operator, *, shown: Expectation | None = None) -> Approval:
         """Record a human's yes; the PC that waits for it is woken at once.
@@ -115,8 +121,10 @@ class CommandService:
             Conflict: it is approved already, not pending any more, or its process is not the one that was shown.
         """
         approval = Approval(self._outside.new_id(), command_id, operator.name, self._outside.clock())
-        command = await self._outside.store.read(lambda tx: require_command(tx, command_id))
-        await self._write_and_deliver(command.agent_id, lambda tx: _approve(tx, approval, shown=shown))
+        agent_id = self._asked.get(command_id)
+        if agent_id is None:
+            agent_id = (await self._outside.store.read(lambda tx: require_command(tx, command_id))).agent_id
+        await self._write_and_deliver(agent_id, lambda tx: _approve(tx, approval, shown=shown))
         return approval
 
     async def cancel(self, command_id: str, operator: Operator, *, reason: str | None) -> CommandStatus | None:
