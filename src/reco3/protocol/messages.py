@@ -44,8 +44,8 @@ class Metrics:
 
     `journal` names the journal that remembers this PC's commands, `veto_s` is how long a strong command waits there.
     `agent_started_ms` is when the agent's process started, in Unix milliseconds.
-    `approvers_pinned` is how many keys it pins, `approvals_required` how many owners must sign a strong command when it
-    pins any, and `trust_version` names the set of these keys.
+    `approvers_pinned` is how many approvers' keys the PC pins, `approvals_required` how many of their owners it wants,
+    `trust_version` names the set of its pins.
     """
 
     cpu_percent: float | None = None
@@ -126,3 +126,23 @@ class CommandReport:
     command_id: str
     status: str
     result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentRequest:
+    """`POST /agent/enrol`: `key_hash` is the SHA-256 of the key that the PC made, in hexadecimal digits.
+
+    Without `agent_id` the PC takes the name that the token is for.
+    """
+
+    token: str
+    key_hash: str
+    agent_id: str | None = None
+    platform: str | None = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NextKey:
+    """`POST /agent/key`: the SHA-256 of the key that the PC will use from now on."""
+
+    next_key_hash: str
