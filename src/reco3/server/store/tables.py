@@ -190,6 +190,11 @@ agent_commands = Table(
     Column("resolved_at", UtcTime),
     Column("delivery_count", Integer, nullable=False, server_default="0"),
     Column("version", Integer, nullable=False, server_default="0"),
+    # What the policy of the moment asked for when the command was requested.
+    Column("approvals_required", Integer, nullable=False, server_default="1"),
+    Column("four_eyes", Boolean, nullable=False, server_default=text("false")),
+    Column("rejected_by", Text),
+    Column("rejection_reason", Text),
     Index(None, "agent_id", "status"),
     Index(None, "status", "ts"),
     Index(None, "ts", "id"),
@@ -204,7 +209,51 @@ approvals = Table(
     Column("approved_by", Text, nullable=False),
     Column("approved_at", UtcTime, nullable=False),
     _org_id(),
-    UniqueConstraint("command_id"),
+    Column("comment", Text),
+    # The signature as JSON, None where a person's word on the server was enough.
+    Column("key_id", Text),
+    Column("signature_json", Text),
+    UniqueConstraint("command_id", "approved_by"),
+)
+
+command_envelopes = Table(
+    "command_envelopes",
+    metadata,
+    Column("command_id", Text, primary_key=True),
+    Column("payload_type", Text, nullable=False),
+    # The very bytes that approvers sign and the PC verifies; never built twice, never parsed and written again.
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    _org_id(),
+)
+
+command_comments = Table(
+    "command_comments",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("command_id", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    _org_id(),
+    Index(None, "command_id", "created_at"),
+)
+
+approval_policies = Table(
+    "approval_policies",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # `*` means every type; the pattern names PCs as a shell names files (db-*).
+    Column("command_type", Text, nullable=False),
+    Column("agent_pattern", Text, nullable=False),
+    Column("approvals_required", Integer, nullable=False),
+    Column("four_eyes", Boolean, nullable=False),
+    Column("reason_required", Boolean, nullable=False),
+    Column("lifetime_s", Integer),
+    Column("updated_by", Text, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    _org_id(),
+    UniqueConstraint("command_type", "agent_pattern"),
 )
 
 command_reports = Table(
@@ -273,6 +322,29 @@ agent_keys = Table(
     Column("key_hash", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     _org_id(),
+    # While a PC changes its key both open the door.
+    Column("next_key_hash", Text),
+    Column("revoked_at", UtcTime),
+    Column("source", Text, nullable=False, server_default="settings"),
+    # Two PCs seem to use this key: nothing strong is delivered until an operator says which one is real.
+    Column("clone_suspected_at", UtcTime),
+)
+
+enrolment_tokens = Table(
+    "enrolment_tokens",
+    metadata,
+    Column("token_hash", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    # The PC that it is for; None lets the PC choose a name that is not taken.
+    Column("agent_id", Text),
+    Column("may_replace", Boolean, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("used_at", UtcTime),
+    Column("used_by", Text),
+    _org_id(),
+    UniqueConstraint("id"),
 )
 
 operators = Table(
@@ -280,10 +352,88 @@ operators = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("role", Text, nullable=False),
-    Column("api_key_hash", Text, nullable=False),
+    Column("api_key_hash", Text),
     Column("created_at", UtcTime, nullable=False),
     _org_id(),
+    Column("password_hash", Text),
+    Column("created_by", Text),
+    Column("disabled_at", UtcTime),
     UniqueConstraint("api_key_hash"),
+)
+
+operator_keys = Table(
+    "operator_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    # Base64, as it is pinned on PCs: 32 bytes for ed25519, a SubjectPublicKeyInfo for the others.
+    Column("public_key", Text, nullable=False),
+    Column("credential_id", Text),
+    Column("origin", Text),
+    Column("rp_id", Text),
+    Column("label", Text, nullable=False),
+    Column("sign_count", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime),
+    _org_id(),
+    Index(None, "owner"),
+    UniqueConstraint("credential_id"),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("token_hash", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("last_used_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    _org_id(),
+    UniqueConstraint("id"),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("token_hash", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("used_at", UtcTime),
+    _org_id(),
+)
+
+break_glass_uses = Table(
+    "break_glass_uses",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("agent_id", Text, nullable=False),
+    Column("command_type", Text, nullable=False),
+    Column("payload_json", Text, nullable=False),
+    Column("owners", Text, nullable=False),
+    Column("used_at", UtcTime, nullable=False),
+    Column("reported_at", UtcTime, nullable=False),
+    Column("result_json", Text, nullable=False),
+    Column("reviewed_by", Text),
+    Column("reviewed_at", UtcTime),
+    Column("review", Text),
+    _org_id(),
+    Index(None, "agent_id", "used_at"),
+)
+
+# What this server is, once and for all, such as the id of its fleet.
+server_facts = Table(
+    "server_facts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 sessions = Table(
@@ -294,4 +444,6 @@ sessions = Table(
     Column("role", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=False),
+    # When its owner last proved himself, for what a stolen open browser must not do.
+    Column("proved_at", UtcTime),
 )
