@@ -6,19 +6,12 @@ The server only relays and shows them; which keys count is pinned on each PC.
 import ipaddress
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
+from reco3.protocol.envelope import KeyKind
 from reco3.server.domain.errors import BadInput
+from reco3.signing.pins import Pin, make_pin
 
 MAX_LABEL_CHARS = 64
-
-
-class KeyKind(StrEnum):
-    """How a key signs; see docs/adr/0012-approvals-the-pc-verifies.md."""
-
-    ED25519 = "ed25519"
-    WEBCRYPTO = "webcrypto"
-    WEBAUTHN = "webauthn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +29,11 @@ class OperatorKey:
     rp_id: str | None = None
     sign_count: int = 0
     revoked_at: datetime | None = None
+
+    @property
+    def pin(self) -> Pin:
+        """What a PC would pin."""
+        return make_pin(self.owner, self.kind, self.public_key, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,7 @@ class Site:
     origin: str
     host: str
 
-    @property
-    def rp_id(self) -> str:
+    def require_rp_id(self) -> str:
         """The name that passkeys of this address belong to.
 
         Raises:

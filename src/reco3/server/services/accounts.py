@@ -135,7 +135,9 @@ class AccountService:
         now = self._outside.clock()
         if self._directory.is_built_in(name):
             raise Conflict(f"{name} is the holder of API_KEY or of the test mode, set when the server starts.")
-        return await self._outside.store.write(lambda tx: self._change(tx, name, change, by, now))
+        changed = await self._outside.store.write(lambda tx: self._change(tx, name, change, by, now))
+        self._outside.announcer.dismiss(name)
+        return changed
 
     async def set_password(self, operator: Operator, token: str | None, password: str) -> None:
         """Set one's own password; every other session of one's own ends.

@@ -13,14 +13,14 @@ from reco3.server.services.ports import Clock
 
 LIFETIME = timedelta(minutes=5)
 MAX_OPEN = 10_000
-CHALLENGE_BYTES = 32
+RANDOM_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
     """What was asked, and under which address the browser asked for it."""
 
-    challenge: bytes
+    random: bytes
     site: Site
     expires_at: datetime
 
@@ -32,18 +32,19 @@ class ChallengeBook:
         self._clock = clock
         self._open: dict[str, Challenge] = {}
 
-    def issue(self, site: Site, *, purpose: str | None = None) -> Challenge:
-        """A fresh challenge; a purpose has one at a time, without one it is found by its own bytes."""
-        fresh = Challenge(secrets.token_bytes(CHALLENGE_BYTES), site, self._clock() + LIFETIME)
-        key = purpose or fresh.challenge.hex()
+    def fresh(self, site: Site) -> Challenge:
+        """A challenge that is in no book yet."""
+        return Challenge(secrets.token_bytes(RANDOM_BYTES), site, self._clock() + LIFETIME)
+
+    def put(self, key: str, challenge: Challenge) -> None:
+        """Open a challenge; an older one of the same key is void."""
         self._open.pop(key, None)
         if len(self._open) >= MAX_OPEN:
             del self._open[next(iter(self._open))]
-        self._open[key] = fresh
-        return fresh
+        self._open[key] = challenge
 
     def take(self, key: str) -> Challenge:
-        """The open challenge of a purpose, or of these bytes in hexadecimal; afterwards it is not open any more.
+        """The open challenge of a key, which afterwards is not open any more.
 
         Raises:
             BadInput: `challenge_over`.

@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from reco3.protocol.envelope import KeyKind
 from reco3.server.domain.audit import AuditEvent, user_actor
 from reco3.server.domain.errors import BadInput, Conflict, NotFound
-from reco3.server.domain.keys import Attestation, KeyKind, OperatorKey, Site
+from reco3.server.domain.keys import Attestation, OperatorKey, Site
 from reco3.server.domain.operators import Operator
-from reco3.server.services.ceremonies import CeremonyRefused, creation_options, registered
+from reco3.server.services.ceremonies import AttestationRefused, attested, creation_options
 from reco3.server.services.challenges import Challenge, ChallengeBook
 from reco3.server.services.ports import Outside, Transaction
-from reco3.server.services.possession import canonical_key, check_possession
+from reco3.server.services.possession import check_proof, own_pin
 from reco3.signing.pins import key_id
 
 MAX_KEYS = 20
@@ -44,14 +45,16 @@ class KeyService:
         Raises:
             BadInput: the page is open under an IP address.
         """
-        rp_id = site.rp_id
+        rp_id = site.require_rp_id()
         known = [key.credential_id for key in await self.of(operator.name) if key.credential_id and key.rp_id == rp_id]
-        challenge = self._challenges.issue(site, purpose=_purpose(operator, KeyKind.WEBAUTHN)).challenge
+        challenge = self.challenge(KeyKind.WEBAUTHN, operator, site)
         return await asyncio.to_thread(creation_options, operator.name, challenge, rp_id, known=known)
 
     def challenge(self, kind: KeyKind, operator: Operator, site: Site) -> bytes:
-        """What a key of another kind must sign to show that it is held."""
-        return self._challenges.issue(site, purpose=_purpose(operator, kind)).challenge
+        """What a new key must sign to show that it is held."""
+        challenge = self._challenges.fresh(site)
+        self._challenges.put(_purpose(operator, kind), challenge)
+        return challenge.random
 
     async def register_passkey(self, attestation: Attestation, label: str, operator: Operator) -> OperatorKey:
         """Register a passkey that the browser has just made.
@@ -62,16 +65,13 @@ class KeyService:
         """
         challenge = self._challenges.take(_purpose(operator, KeyKind.WEBAUTHN))
         try:
-            passkey = await asyncio.to_thread(registered, attestation, challenge.challenge, challenge.site)
-        except CeremonyRefused as err:
+            passkey = await asyncio.to_thread(attested, attestation, challenge.random, challenge.site)
+        except AttestationRefused as err:
             raise BadInput("attestation", f"this passkey was not registered: {err}", code="passkey_refused") from err
-        key = replace(
-            self._new_key(KeyKind.WEBAUTHN, passkey.public_key, label, operator, challenge),
-            credential_id=passkey.credential_id,
-            rp_id=challenge.site.rp_id,
-            sign_count=passkey.sign_count,
-        )
-        return await self._add(key, operator)
+        key = self._new_key(KeyKind.WEBAUTHN, passkey.public_key, label, operator, challenge)
+        rp_id = challenge.site.require_rp_id()
+        passkey_of = replace(key, credential_id=passkey.credential_id, rp_id=rp_id, sign_count=passkey.sign_count)
+        return await self._add(passkey_of, operator)
 
     async def register(self, held: HeldKey, operator: Operator) -> OperatorKey:
         """Register a key whose holder signed the challenge.
@@ -80,10 +80,10 @@ class KeyService:
             BadInput: it is no such key, the challenge is over, or the proof does not hold.
             Conflict: somebody registered it before, or the caller has too many.
         """
-        public_key = canonical_key(held.kind, held.public_key)
         challenge = self._challenges.take(_purpose(operator, held.kind))
-        check_possession(held.kind, public_key, proof=held.proof, challenge=challenge.challenge)
-        return await self._add(self._new_key(held.kind, public_key, held.label, operator, challenge), operator)
+        key = self._new_key(held.kind, held.public_key, held.label, operator, challenge)
+        check_proof(key.pin, held.proof, challenge=challenge.random)
+        return await self._add(key, operator)
 
     async def revoke(self, wanted: str, operator: Operator) -> None:
         """Make a key of one's own void on the server; PCs that pin it must be told by their administrators.
@@ -106,14 +106,10 @@ class KeyService:
     def _new_key(
         self, kind: KeyKind, public_key: str, label: str, operator: Operator, challenge: Challenge
     ) -> OperatorKey:
+        origin = None if kind is KeyKind.ED25519 else challenge.site.origin
+        pin = own_pin(operator.name, kind, public_key, origin)
         return OperatorKey(
-            key_id=key_id(public_key),
-            owner=operator.name,
-            kind=kind,
-            public_key=public_key,
-            label=label,
-            created_at=self._outside.clock(),
-            origin=None if kind is KeyKind.ED25519 else challenge.site.origin,
+            key_id(pin.key), operator.name, kind, public_key, label, self._outside.clock(), origin=origin
         )
 
     async def _add(self, key: OperatorKey, operator: Operator) -> OperatorKey:

@@ -1,23 +1,19 @@
 """Passkeys that log in and prove: which person an assertion belongs to."""
 
 import asyncio
-from dataclasses import dataclass
+import json
 
+from reco3.protocol.envelope import encode_base64url
 from reco3.server.domain.audit import AuditEvent, user_actor
 from reco3.server.domain.errors import Unauthorized
 from reco3.server.domain.keys import Assertion, OperatorKey, Site, has_gone_back
-from reco3.server.domain.operators import LoginMethod, Operator
-from reco3.server.services.ceremonies import CeremonyRefused, asserted, challenge_in, request_options, to_base64url
-from reco3.server.services.challenges import ChallengeBook
+from reco3.server.domain.operators import LoginMethod, Operator, Role
+from reco3.server.services.challenges import Challenge, ChallengeBook
 from reco3.server.services.operators import OperatorService, proof_refused
 from reco3.server.services.ports import Outside, Transaction
+from reco3.server.services.possession import signed_count
 from reco3.server.services.sessions import OpenedSession
-
-
-@dataclass(frozen=True, slots=True)
-class _Use:
-    key: OperatorKey
-    sign_count: int
+from reco3.signing.proofs import log_in_challenge
 
 
 class PasskeyService:
@@ -28,14 +24,17 @@ class PasskeyService:
         self._operators = operators
         self._challenges = ChallengeBook(outside.clock)
 
-    async def options(self, site: Site) -> str:
-        """A fresh challenge for any passkey of this site, as JSON for `navigator.credentials.get`.
+    def challenge(self, site: Site) -> str:
+        """A fresh challenge for any passkey of this site, in base64url.
 
         Raises:
             BadInput: the page is open under an IP address.
         """
-        rp_id = site.rp_id
-        return await asyncio.to_thread(request_options, self._challenges.issue(site).challenge, rp_id)
+        site.require_rp_id()
+        challenge = self._challenges.fresh(site)
+        text = encode_base64url(log_in_challenge(challenge.random))
+        self._challenges.put(text, challenge)
+        return text
 
     async def log_in(self, assertion: Assertion) -> OpenedSession:
         """Open a session for the person whose passkey signed.
@@ -44,14 +43,11 @@ class PasskeyService:
             Unauthorized: nobody's passkey, or not his signature, or his account is disabled.
             BadInput: the challenge is used, unknown or too old.
         """
-        use = await self._verified(assertion)
-        role = None
-        if use is not None:
-            owner = use.key.owner
-            role = await self._outside.store.read(lambda tx: self._operators.directory.role_of(tx, owner))
-        if use is None or role is None:
+        key = await self._signer(assertion)
+        role = await self._role_of(key)
+        if key is None or role is None:
             raise Unauthorized("This passkey belongs to nobody here.")
-        operator = Operator(use.key.owner, role, LoginMethod.SESSION)
+        operator = Operator(key.owner, role, LoginMethod.SESSION)
         return await self._operators.sessions.open(operator, how="passkey")
 
     async def prove(self, operator: Operator, token: str | None, assertion: Assertion) -> Operator:
@@ -61,29 +57,47 @@ class PasskeyService:
             Forbidden: `proof_refused`, it is not his passkey.
             BadInput: the challenge is used, unknown or too old.
         """
-        use = await self._verified(assertion)
-        if use is None or use.key.owner != operator.name:
+        key = await self._signer(assertion)
+        if key is None or key.owner != operator.name:
             raise proof_refused()
         return await self._operators.sessions.prove(token, operator, how="passkey")
 
-    async def _verified(self, assertion: Assertion) -> _Use | None:
-        credential_id = to_base64url(assertion.credential_id)
-        try:
-            challenge = self._challenges.take(challenge_in(assertion).hex())
-            key = await self._outside.store.read(lambda tx: tx.operator_keys.by_credential(credential_id))
-            # A passkey answers under the address where it was made; the challenge was asked for under the same.
-            if key is None or key.revoked_at is not None or key.origin != challenge.site.origin:
-                return None
-            use = _Use(key, await asyncio.to_thread(asserted, assertion, key, challenge.challenge))
-        except CeremonyRefused:
+    async def _signer(self, assertion: Assertion) -> OperatorKey | None:
+        challenge = self._challenges.take(_challenge_in(assertion))
+        credential_id = encode_base64url(assertion.credential_id)
+        key = await self._outside.store.read(lambda tx: tx.operator_keys.by_credential(credential_id))
+        if key is None or key.revoked_at is not None:
             return None
-        await self._outside.store.write(lambda tx: self._note(tx, use))
-        return use
+        sign_count = await asyncio.to_thread(_signed_count, key, assertion, challenge)
+        if sign_count is None:
+            return None
+        await self._outside.store.write(lambda tx: self._note_use(tx, key, sign_count))
+        return key
 
-    def _note(self, tx: Transaction, use: _Use) -> None:
-        tx.operator_keys.note_use(use.key.key_id, use.sign_count)
-        if has_gone_back(use.key, use.sign_count):
-            payload = {"before": use.key.sign_count, "now": use.sign_count}
-            actor = user_actor(use.key.owner)
-            event = AuditEvent(self._outside.clock(), actor, "operator_key_went_back", use.key.key_id, payload=payload)
-            tx.audit.add([event])
+    async def _role_of(self, key: OperatorKey | None) -> Role | None:
+        if key is None:
+            return None
+        return await self._outside.store.read(lambda tx: self._operators.directory.role_of(tx, key.owner))
+
+    def _note_use(self, tx: Transaction, key: OperatorKey, sign_count: int) -> None:
+        tx.operator_keys.note_use(key.key_id, sign_count)
+        if has_gone_back(key, sign_count):
+            payload = {"before": key.sign_count, "now": sign_count}
+            actor, now = user_actor(key.owner), self._outside.clock()
+            tx.audit.add([AuditEvent(now, actor, "operator_key_went_back", key.key_id, payload=payload)])
+
+
+def _signed_count(key: OperatorKey, assertion: Assertion, challenge: Challenge) -> int | None:
+    # A passkey answers under the address where it was made, and the challenge was asked for under the same.
+    if key.origin != challenge.site.origin:
+        return None
+    return signed_count(key.pin, assertion, random=challenge.random)
+
+
+def _challenge_in(assertion: Assertion) -> str:
+    try:
+        said = json.loads(assertion.client_data_json)
+    except (ValueError, RecursionError):
+        return ""
+    challenge = said.get("challenge") if isinstance(said, dict) else None
+    return challenge if isinstance(challenge, str) else ""

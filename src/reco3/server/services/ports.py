@@ -298,6 +298,7 @@ class Announcer(Protocol):
     """The live stream to open dashboards: hints at what changed, never the content."""
 
     def announce(self, topic: str, agent_id: str) -> None: ...
+    def dismiss(self, name: str) -> None: ...
 
 
 class Clock(Protocol):

@@ -1,104 +1,47 @@
-"""Possession: a signature that shows that who registers a public key holds its private half.
+"""Possession: signatures that show that who brings a public key, or logs in with one, holds its private half."""
 
-Signed is not the bare challenge but the DSSE encoding of it under a type of its own, so that no answer to a challenge
-can ever be the signature of a command, whatever bytes a hacked server calls a challenge.
-"""
-
-import base64
-import binascii
-from typing import TYPE_CHECKING
-
+from reco3.protocol.envelope import KeyKind, Signature
 from reco3.server.domain.errors import BadInput
-from reco3.server.domain.keys import KeyKind
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-PROOF_TYPE = "application/vnd.reco3.key-proof.v1"
-_ED25519_BYTES = 32
-_SIGNATURE_BYTES = 64
-_MAX_KEY_CHARS = 1024
+from reco3.server.domain.keys import Assertion
+from reco3.signing.pins import BadPin, Pin, make_pin
+from reco3.signing.proofs import KEY_PROOF_TYPE, key_proof_bytes, log_in_bytes
+from reco3.signing.verifying import Rejected, Verified, check_key, verify_signature
 
 
-def signed_bytes(challenge: bytes) -> bytes:
-    """What a key signs to prove that it is held: `DSSEv1 SP len(type) SP type SP len(body) SP body`."""
-    kind = PROOF_TYPE.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(challenge), challenge)
-
-
-def canonical_key(kind: KeyKind, public_key: str) -> str:
-    """The public key in base64 as PCs pin it.
+def own_pin(owner: str, kind: KeyKind, public_key: str, origin: str | None) -> Pin:
+    """The pin of a key that somebody brings.
 
     Raises:
-        BadInput: `bad_key`, it is none of this kind.
+        BadInput: `bad_key`, it is none of this kind, or the page's address cannot be pinned.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - rarely needed, and large
-
     try:
-        raw = base64.b64decode(public_key[:_MAX_KEY_CHARS], validate=True)
-        fresh = _public_bytes(kind, raw)
-    except (ValueError, binascii.Error, UnsupportedAlgorithm) as err:
-        raise _bad_key(kind) from err
-    if fresh != raw:
-        raise _bad_key(kind)
-    return base64.b64encode(raw).decode()
+        pin = make_pin(owner, kind, public_key, origin)
+    except BadPin as err:
+        raise BadInput(
+            "public_key" if err.field == "key" else err.field, f"expected {err.expected}", code="bad_key"
+        ) from err
+    if (wrong := check_key(pin)) is not None:
+        raise BadInput("public_key", wrong.reason, code="bad_key")
+    return pin
 
 
-def check_possession(kind: KeyKind, public_key: str, *, proof: bytes, challenge: bytes) -> None:
+def check_proof(pin: Pin, proof: bytes, *, challenge: bytes) -> None:
     """Refuse a public key whose private half did not sign this challenge.
 
     Raises:
         BadInput: `bad_proof`.
     """
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - rarely needed, and large
-
-    try:
-        _verify(kind, base64.b64decode(public_key), proof, signed_bytes(challenge))
-    except (InvalidSignature, ValueError) as err:
+    verdict = verify_signature(pin, Signature(pin.kind, "", proof), key_proof_bytes(challenge))
+    if isinstance(verdict, Rejected):
         raise BadInput(
-            "proof", f"expected 64 bytes by this key over the challenge encoded as {PROOF_TYPE}", code="bad_proof"
-        ) from err
+            "proof", f"expected this key's signature over the challenge, encoded as {KEY_PROOF_TYPE}", code="bad_proof"
+        )
 
 
-def _public_bytes(kind: KeyKind, raw: bytes) -> bytes:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
-
-    if kind is KeyKind.ED25519:
-        return Ed25519PublicKey.from_public_bytes(raw).public_bytes_raw()
-    return _browser_key(raw).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _verify(kind: KeyKind, raw: bytes, proof: bytes, message: bytes) -> None:
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature  # noqa: PLC0415
-    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
-
-    if len(proof) != _SIGNATURE_BYTES:
-        raise ValueError("not the length of a signature")
-    key = Ed25519PublicKey.from_public_bytes(raw) if kind is KeyKind.ED25519 else _browser_key(raw)
-    if isinstance(key, EllipticCurvePublicKey):
-        r, s = int.from_bytes(proof[:32], "big"), int.from_bytes(proof[32:], "big")
-        key.verify(encode_dss_signature(r, s), message, ECDSA(SHA256()))
-    else:
-        key.verify(proof, message)
-
-
-def _browser_key(raw: bytes) -> "EllipticCurvePublicKey | Ed25519PublicKey":
-    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: PLC0415
-
-    key = load_der_public_key(raw)
-    if isinstance(key, Ed25519PublicKey):
-        return key
-    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
-        return key
-    raise ValueError("neither P-256 nor Ed25519")
-
-
-def _bad_key(kind: KeyKind) -> BadInput:
-    expected = "32 bytes" if kind is KeyKind.ED25519 else "a SubjectPublicKeyInfo of P-256 or Ed25519"
-    return BadInput("public_key", f"expected {expected} in base64", code="bad_key")
+def signed_count(pin: Pin, assertion: Assertion, *, random: bytes) -> int | None:
+    """How often a passkey's device says that it has signed, or None when this is not its signature."""
+    signature = Signature(
+        KeyKind.WEBAUTHN, "", assertion.signature, assertion.client_data_json, assertion.authenticator_data
+    )
+    verdict = verify_signature(pin, signature, log_in_bytes(random))
+    return verdict.sign_count or 0 if isinstance(verdict, Verified) else None

@@ -74,12 +74,10 @@ class SessionService:
         Raises:
             NotFound: the caller has no such session.
         """
-        for session in await self.of(operator):
-            if session.id == session_id:
-                ended = session.token_hash
-                await self._outside.store.write(lambda tx: self._end(tx, ended, operator, "session_revoked"))
-                return
-        raise NotFound(f"You have no open session {session_id[:32]!r}.", code="session_not_found")
+        hashes = [session.token_hash for session in await self.of(operator) if session.id == session_id]
+        if not hashes:
+            raise NotFound(f"You have no open session {session_id[:32]!r}.", code="session_not_found")
+        await self._outside.store.write(lambda tx: self._end(tx, hashes[0], operator, "session_revoked"))
 
     async def prove(self, token: str | None, operator: Operator, *, how: str) -> Operator:
         """Note that the person behind a session proved himself just now.

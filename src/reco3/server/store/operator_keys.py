@@ -4,7 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from reco3.server.domain.keys import KeyKind, OperatorKey
+from reco3.protocol.envelope import KeyKind
+from reco3.server.domain.keys import OperatorKey
 from reco3.server.store.tables import operator_keys
 
 

@@ -6,10 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reco3.protocol.envelope import decode_base64url
 from reco3.server.domain.errors import BadInput
 from reco3.server.domain.keys import Assertion, Attestation
 from reco3.server.domain.operators import PROOF_LIFETIME, LoginMethod, Operator
-from reco3.server.services.ceremonies import from_base64url
 from reco3.server.services.operators import SESSION_LIFETIME
 from reco3.server.services.sessions import OpenedSession
 from reco3.server.web.auth import SESSION_COOKIE
@@ -106,6 +106,6 @@ def with_cookie(request: Request, answer: Response, opened: OpenedSession) -> Re
 
 def _bytes(field: str, text: str) -> bytes:
     try:
-        return from_base64url(text)
+        return decode_base64url(text)
     except ValueError as err:
         raise BadInput(field, "expected base64url without padding") from err

@@ -9,18 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from reco3.protocol.envelope import KeyKind, decode_base64url, encode_base64url
 from reco3.server.domain.errors import BadInput
-from reco3.server.domain.keys import MAX_LABEL_CHARS, KeyKind, OperatorKey
+from reco3.server.domain.keys import MAX_LABEL_CHARS, OperatorKey
 from reco3.server.domain.operators import Role
-from reco3.server.services.ceremonies import from_base64url, to_base64url
 from reco3.server.services.keys import HeldKey, KeyService
-from reco3.server.services.possession import PROOF_TYPE
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.auth import site_of
 from reco3.server.web.errors import json_answer
 from reco3.server.web.operator_api.credentials import AttestationBody
 from reco3.server.web.shapes import time_text
 from reco3.signing.pins import fingerprint, pin_text
+from reco3.signing.proofs import KEY_PROOF_TYPE
 
 _OWN_CHANGES = operators(Role.VIEWER, needs_proof=True, needs_person=True)
 Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS, pattern=r"\S")]
@@ -73,8 +73,8 @@ def key_shape(key: OperatorKey) -> dict[str, object]:
         "rp_id": key.rp_id,
         "credential_id": key.credential_id,
         "created_at": time_text(key.created_at),
-        "fingerprint": fingerprint(key.public_key),
-        "pin": pin_text(key.owner, key.kind, key.public_key, key.origin),
+        "fingerprint": fingerprint(key.pin.key),
+        "pin": pin_text(key.pin),
     }
 
 
@@ -101,7 +101,7 @@ def _add_registering(router: APIRouter, keys: KeyService) -> None:
         if wish is None or wish.kind is KeyKind.WEBAUTHN:
             return json_answer(json.loads(await keys.passkey_options(caller, site)))
         challenge = keys.challenge(wish.kind, caller, site)
-        return json_answer({"challenge": to_base64url(challenge), "proof_type": PROOF_TYPE})
+        return json_answer({"challenge": encode_base64url(challenge), "proof_type": KEY_PROOF_TYPE})
 
     @router.post("/api/me/keys")
     @serves(_OWN_CHANGES)
@@ -130,6 +130,6 @@ def _list(found: Sequence[OperatorKey]) -> Response:
 
 def _proof(text: str) -> bytes:
     try:
-        return from_base64url(text)
+        return decode_base64url(text)
     except ValueError as err:
         raise BadInput("proof", "expected base64url without padding") from err

@@ -1,7 +1,5 @@
 """Log-in, log-out, the proof that it is still you, the one-time set-up, and what a stranger may know before."""
 
-import json
-
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -10,6 +8,7 @@ from starlette.responses import Response
 from reco3 import __version__
 from reco3.server.domain.errors import BadInput, Forbidden, Unauthorized
 from reco3.server.domain.operators import Operator, Role
+from reco3.server.services.ceremonies import TIMEOUT_MS
 from reco3.server.services.denials import Denial, DenialService
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.passkeys import PasskeyService
@@ -119,7 +118,15 @@ def _add_passkey_log_in(router: APIRouter, passkeys: PasskeyService, denials: De
     @serves(PUBLIC)
     async def passkey_options(request: Request) -> Response:
         """A challenge for any passkey of this site, to log in or to prove that it is still you."""
-        return json_answer(json.loads(await passkeys.options(site_of(request.scope))))
+        site = site_of(request.scope)
+        content = {
+            "challenge": passkeys.challenge(site),
+            "rpId": site.require_rp_id(),
+            "timeout": TIMEOUT_MS,
+            "allowCredentials": [],
+            "userVerification": "required",
+        }
+        return json_answer(content)
 
     @router.post("/api/session/passkey")
     @serves(PUBLIC)
