@@ -19,11 +19,14 @@ from reco3.server.domain.operators import LoginMethod, Operator, Role
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.audit import AuditService
+from reco3.server.services.clones import CloneWatch
 from reco3.server.services.commands import CommandRequest, CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
+from reco3.server.services.enrolments import EnrolmentService
 from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
+from reco3.server.services.key_custody import KeyCustodyService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.ports import Outside, Store
@@ -179,6 +182,9 @@ class Rig:
     operators: OperatorService
     denials: DenialService
     agent_keys: AgentKeyService
+    clones: CloneWatch
+    enrolments: EnrolmentService
+    key_custody: KeyCustodyService
 
     async def events(self, *event_types: str) -> list[AuditEvent]:
         """The audit rows of these types (of all when none is named), oldest first."""
@@ -198,6 +204,7 @@ def rig(
     clock, announcer, wakeups, new_id = FakeClock(), RecordingAnnouncer(), Wakeups(), CounterIds()
     outside = Outside(store=store, announcer=announcer, clock=clock, new_id=new_id)
     recorder = IncidentRecorder(new_id)
+    agent_keys, clones = AgentKeyService(outside), CloneWatch(outside)
     return Rig(
         outside=outside,
         store=store,
@@ -208,11 +215,14 @@ def rig(
         history=HistoryService(outside, Keeping()),
         logs=LogService(outside, recorder),
         commands=CommandService(outside, wakeups, approval_required=approval_required),
-        deliveries=DeliveryService(outside, wakeups),
+        deliveries=DeliveryService(outside, wakeups, clones),
         reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),
         audit=AuditService(outside),
         operators=OperatorService(outside, api_key=api_key, secret_key=SECRET),
         denials=DenialService(outside),
-        agent_keys=AgentKeyService(outside),
+        agent_keys=agent_keys,
+        clones=clones,
+        enrolments=EnrolmentService(outside, agent_keys, wakeups, clones),
+        key_custody=KeyCustodyService(outside, agent_keys, wakeups, clones),
     )

@@ -24,6 +24,7 @@ STRANGERS_ROUTES = {
     ("GET", "/api/config/test-mode"),
     ("POST", "/api/session"),
     ("POST", "/api/setup"),
+    ("POST", "/agent/enrol"),
 }
 REFUSED = {"error": "unauthorized", "message": "Valid credentials are required."}
 OPERATOR = {"X-API-Key": KEY}
@@ -33,6 +34,7 @@ PATH_PARAMETERS = {
     "agent_id": "pc-001",
     "command_id": "no-such-command",
     "incident_id": "no-such-incident",
+    "token_id": "no-such-token",
 }
 
 

@@ -8,6 +8,8 @@ from reco3.server.store.agent_keys import AgentKeyTable
 from reco3.server.store.agents import AgentTable
 from reco3.server.store.audit import AuditTable
 from reco3.server.store.commands import CommandTable
+from reco3.server.store.enrolments import EnrolmentTable
+from reco3.server.store.facts import FactTable
 from reco3.server.store.history import HistoryTable
 from reco3.server.store.incidents import IncidentTable
 from reco3.server.store.logs import LogTable
@@ -60,6 +62,16 @@ class TableTransaction:
     def keys(self) -> AgentKeyTable:
         """The `agent_keys` table."""
         return AgentKeyTable(self._connection)
+
+    @cached_property
+    def enrolments(self) -> EnrolmentTable:
+        """The `enrolment_tokens` table."""
+        return EnrolmentTable(self._connection)
+
+    @cached_property
+    def facts(self) -> FactTable:
+        """The `server_facts` table."""
+        return FactTable(self._connection)
 
     @cached_property
     def operators(self) -> OperatorTable:
