@@ -29,6 +29,7 @@ from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.passkeys import PasskeyService
+from reco3.server.services.passwords import Cost, Passwords
 from reco3.server.services.ports import Outside, Store
 from reco3.server.services.reports import ReportService
 from reco3.server.services.tokens import TokenService
@@ -206,7 +207,9 @@ def rig(
     clock, announcer, wakeups, new_id = FakeClock(), RecordingAnnouncer(), Wakeups(), CounterIds()
     outside = Outside(store=store, announcer=announcer, clock=clock, new_id=new_id)
     recorder = IncidentRecorder(new_id)
-    operators = OperatorService(outside, api_key=api_key, secret_key=SECRET)
+    # The real cost of a password is measured where passwords are tested; here it would only be waited for.
+    passwords = Passwords(Cost(iterations=1, memory_kib=64))
+    operators = OperatorService(outside, api_key=api_key, secret_key=SECRET, passwords=passwords)
     return Rig(
         outside=outside,
         store=store,
