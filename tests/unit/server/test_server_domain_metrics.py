@@ -21,6 +21,8 @@ from reco3.server.domain.metrics import check_metrics
         ("disk_total_gb", 1e300),
         ("hostname", "h" * 257),
         ("platform", "p" * 257),
+        ("trust_version", "t" * 257),
+        ("approvers_pinned", -1),
         ("processes", [WatchedProcess("p", running=True)] * 201),
     ],
 )
@@ -33,6 +35,10 @@ def test_what_no_pc_can_have_is_refused_naming_its_field(field: str, value: Any)
 
 def test_an_older_agent_may_send_nothing_at_all() -> None:
     check_metrics(Metrics())
+
+
+def test_a_pc_may_say_whom_it_obeys() -> None:
+    check_metrics(metrics(approvers_pinned=3, approvals_required=2, trust_version="0123456789abcdef"))
 
 
 def test_the_largest_counter_and_a_busy_pc_are_taken() -> None:
