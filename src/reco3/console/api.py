@@ -58,6 +58,38 @@ class Api:
         """Say yes to a strong command."""
         return self._request("POST", f"{_command_path(command_id)}/approve", {})
 
+    def envelope(self, command_id: str) -> Json:
+        """The bytes to sign, and what the server says of them."""
+        return self._request("GET", f"{_command_path(command_id)}/envelope")
+
+    def approve_signed(self, command_id: str, approval: Mapping[str, object]) -> Json:
+        """Say yes to a strong command with a signature over its envelope."""
+        return self._request("POST", f"{_command_path(command_id)}/approve", approval)
+
+    def deny(self, command_id: str, reason: str) -> Json:
+        """Say no to a strong command."""
+        return self._request("POST", f"{_command_path(command_id)}/deny", {"reason": reason})
+
+    def key_challenge(self) -> Json:
+        """A challenge that a new key of the caller's must sign."""
+        return self._request("POST", "/api/me/keys/options", {"kind": "ed25519"})
+
+    def register_key(self, key: Mapping[str, object]) -> Json:
+        """Make a key known to the server as the caller's."""
+        return self._request("POST", "/api/me/keys", key)
+
+    def agents(self) -> Json:
+        """`GET /api/r3/agents`."""
+        return self._request("GET", "/api/r3/agents")
+
+    def fleet(self) -> Json:
+        """`GET /api/fleet`: which fleet this server is."""
+        return self._request("GET", "/api/fleet")
+
+    def break_glass_uses(self) -> Json:
+        """`GET /api/break-glass`: what was done with the server down."""
+        return self._request("GET", "/api/break-glass")
+
     def cancel(self, command_id: str, reason: str | None) -> Json:
         """Ask that a command does not run."""
         return self._request("POST", f"{_command_path(command_id)}/cancel", {"reason": reason} if reason else {})

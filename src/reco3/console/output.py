@@ -70,6 +70,13 @@ def print_lines(lines: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
+def tell(lines: Iterable[str]) -> None:
+    """What a person reads before the result, to standard error; texts from outside were made visible before."""
+    for line in lines:
+        sys.stderr.write(_encodable(line, sys.stderr.encoding) + "\n")
+    sys.stderr.flush()
+
+
 def complain(text: str) -> None:
     """What a person should know besides the result, to standard error."""
     sys.stderr.write(f"reco3: {_encodable(visible_lines(text), sys.stderr.encoding)}\n")
