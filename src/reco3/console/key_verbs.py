@@ -33,12 +33,11 @@ from reco3.console.keys import BadUsage
 from reco3.console.output import NotSigned, complain, done, run, wants_json
 from reco3.console.passphrases import new_passphrase
 from reco3.console.texts import json_text, visible
-from reco3.protocol.envelope import encode_base64url
+from reco3.protocol.envelope import decode_base64url, encode_base64url
 from reco3.signing.pins import fingerprint, key_id, key_text, pin_text
+from reco3.signing.proofs import key_proof_bytes
 
 Json = dict[str, Any]
-# It begins unlike any envelope's encoding, so no challenge can turn a proof into an approval.
-PROOF_PREFIX = b"RECO3 key registration\n"
 MAX_CHALLENGE_CHARS = 1024
 UNLOCKED_KEY = (
     "this key has no passphrase: whoever copies its file can approve in your name. "
@@ -100,10 +99,15 @@ def _register(options: argparse.Namespace) -> int:
 
 
 def _proof(api: Api, key: KeyFile, passphrase_file: str | None) -> str:
-    challenge = api.key_challenge().get("challenge")
-    if not isinstance(challenge, str) or not 1 <= len(challenge) <= MAX_CHALLENGE_CHARS or not challenge.isascii():
+    text = api.key_challenge().get("challenge")
+    if not isinstance(text, str) or not 1 <= len(text) <= MAX_CHALLENGE_CHARS:
         raise NotSigned("the server's challenge is none")
-    return encode_base64url(open_key(key, passphrase_file).sign(PROOF_PREFIX + challenge.encode()))
+    try:
+        challenge = decode_base64url(text)
+    except ValueError as err:
+        raise NotSigned(f"the server's challenge is none: {err}") from err
+    # The proof's encoding names its own type, so no challenge can make an approval of it.
+    return encode_base64url(open_key(key, passphrase_file).sign(key_proof_bytes(challenge)))
 
 
 def _owner_lines(key: KeyFile, answer: Json) -> Iterator[str]:

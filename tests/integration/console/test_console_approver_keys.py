@@ -12,15 +12,23 @@ from lying_server import LyingServer
 
 from reco3.cli import main
 from reco3.console.approver_keys import create_key, read_key, unlock
-from reco3.console.key_verbs import PROOF_PREFIX
 from reco3.console.keys import BadUsage
-from reco3.protocol.envelope import Signature, decode_base64url
+from reco3.protocol.envelope import (
+    PAYLOAD_TYPE,
+    Signature,
+    decode_base64url,
+    encode_base64url,
+    pre_authentication_encoding,
+)
 from reco3.signing.pins import fingerprint, key_id, parse_pin, pin_text
+from reco3.signing.proofs import key_proof_bytes
 from reco3.signing.verifying import Verified, verify_signature
 from terminals import Terminal
 
 RECO3 = [sys.executable, "-m", "reco3.cli"]
 PASSPHRASE = "correct horse battery staple"
+# What a hostile server would like to have signed instead of a challenge.
+APPROVAL = pre_authentication_encoding(PAYLOAD_TYPE, b"{}")
 
 
 @pytest.fixture
@@ -181,7 +189,7 @@ def test_registering_sends_the_public_half_and_a_proof_that_is_no_approval(
     liar: LyingServer, key_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = create_key(key_home / "alice.key", "alice", None)
-    liar.answer("POST", "/api/me/keys/options", {"challenge": "DSSEv1 39 a challenge"})
+    liar.answer("POST", "/api/me/keys/options", {"challenge": encode_base64url(APPROVAL)})
     liar.answer("POST", "/api/me/keys", {"key_id": key_id(key.pin.key), "owner": "admin"})
 
     assert main(["keys", "register", "--label", "laptop"]) == 0
@@ -190,13 +198,12 @@ def test_registering_sends_the_public_half_and_a_proof_that_is_no_approval(
     assert set(sent) == {"kind", "public_key", "proof", "label"}
     assert parse_pin(f"alice:ed25519:{sent['public_key']}") == key.pin
     proof = Signature(key.pin.kind, "hint", decode_base64url(sent["proof"]))
-    message = PROOF_PREFIX + b"DSSEv1 39 a challenge"
-    assert isinstance(verify_signature(key.pin, proof, message), Verified)
-    assert not message.startswith(b"DSSEv1")
+    assert isinstance(verify_signature(key.pin, proof, key_proof_bytes(APPROVAL)), Verified)
+    assert not isinstance(verify_signature(key.pin, proof, APPROVAL), Verified)
     assert "You are admin there, and PCs pin the key as that of alice" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("challenge", [None, "", 5, ["x"], "\u00e9", "x" * 2_000])
+@pytest.mark.parametrize("challenge", [None, "", 5, ["x"], "\u00e9", "a+b/", "x" * 2_000])
 def test_a_challenge_that_is_none_is_not_signed(liar: LyingServer, key_home: Path, challenge: object) -> None:
     create_key(key_home / "alice.key", "alice", None)
     liar.answer("POST", "/api/me/keys/options", {"challenge": challenge})
