@@ -89,6 +89,11 @@ class World:
         config.write_text(self._agent_config(apply_enabled=apply_enabled), encoding="utf-8")
         self._start("agent", [sys.executable, "-m", "reco3.cli", "agent", str(config)], {})
 
+    def restart_agent(self) -> None:
+        """Stop the agent and start it with its config as it is by now."""
+        self.stop("agent")
+        self._start("agent", [sys.executable, "-m", "reco3.cli", "agent", str(self.folder / "config.yaml")], {})
+
     def stop(self, name: str) -> None:
         part = self.parts.pop(name)
         part.send_signal(signal.SIGTERM)

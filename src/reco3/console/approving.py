@@ -77,7 +77,7 @@ def _approve(api: Api, options: argparse.Namespace) -> int:
 
 
 def _warn_of_own_request(key: KeyFile, offer: Offer) -> None:
-    if key.pin.owner == offer.envelope.requested_by:
+    if key.pin.owner.casefold() == offer.envelope.requested_by.casefold():
         complain(
             f"{key.pin.owner} asked for this: a PC with control.four_eyes (the default) does not count the "
             "signature of whoever asked"

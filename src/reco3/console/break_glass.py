@@ -85,7 +85,8 @@ def _add_signature(key: KeyFile, path: Path, options: argparse.Namespace) -> int
     if time.time() >= sheet.envelope.expires_at:
         raise NotSigned("the sheet's time is over; make a new one")
     owner = key.pin.owner
-    if owner in {_owner_of(sheet, one, [key, *_own_keys()]) for one in sheet.signed.signatures}:
+    signers = [_owner_of(sheet, one, [key, *_own_keys()]) or "" for one in sheet.signed.signatures]
+    if owner.casefold() in map(str.casefold, signers):
         raise NotSigned(f"{owner} has signed this sheet, and one owner counts once")
     signed = _signed_sheet(sheet, key, options)
     replace_sheet(path, signed)

@@ -113,10 +113,8 @@ def _proof(api: Api, key: KeyFile, passphrase_file: str | None) -> str:
 def _owner_lines(key: KeyFile, answer: Json) -> Iterator[str]:
     owner = answer.get("owner")
     if isinstance(owner, str) and owner != key.pin.owner:
-        yield (
-            f"You are {visible(owner)} there, and PCs pin the key as that of {key.pin.owner}: "
-            "four eyes are told apart by these names, so let them be the same."
-        )
+        yield f"You are {visible(owner)} there, and on PCs that pin this key its owner is {key.pin.owner}."
+        yield "Four eyes are told apart by these names: docs/approving.md says what that means."
 
 
 def _key_lines(key: KeyFile) -> Iterator[str]:

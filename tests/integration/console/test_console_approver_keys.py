@@ -200,7 +200,7 @@ def test_registering_sends_the_public_half_and_a_proof_that_is_no_approval(
     proof = Signature(key.pin.kind, "hint", decode_base64url(sent["proof"]))
     assert isinstance(verify_signature(key.pin, proof, key_proof_bytes(APPROVAL)), Verified)
     assert not isinstance(verify_signature(key.pin, proof, APPROVAL), Verified)
-    assert "You are admin there, and PCs pin the key as that of alice" in capsys.readouterr().out
+    assert "You are admin there, and on PCs that pin this key its owner is alice" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("challenge", [None, "", 5, ["x"], "\u00e9", "a+b/", "x" * 2_000])
