@@ -70,6 +70,10 @@ class Api:
         """Say no to a strong command."""
         return self._request("POST", f"{_command_path(command_id)}/deny", {"reason": reason})
 
+    def own_keys(self) -> Json:
+        """The keys that the server knows as the caller's."""
+        return self._request("GET", "/api/me/keys")
+
     def key_challenge(self) -> Json:
         """A challenge that a new key of the caller's must sign."""
         return self._request("POST", "/api/me/keys/options", {"kind": "ed25519"})

@@ -19,6 +19,7 @@ from reco3.console.envelope_texts import offer_lines
 from reco3.console.keys import BadUsage, is_loopback
 from reco3.console.offers import read_offer
 from reco3.console.output import Exit, NotSigned, complain, run, tell
+from reco3.console.registrations import ask_challenge, is_registered, register
 from reco3.console.tables import is_waiting
 from reco3.console.texts import visible
 from reco3.signing.pins import pin_text
@@ -42,6 +43,8 @@ def _sign_what_waits(options: argparse.Namespace) -> int:
     if not is_loopback(api.address.host):
         raise BadUsage(NOT_LOOPBACK)
     key = _own_key(key_path(key_folder(os.environ), OWNER))
+    if not is_registered(api, key):
+        register(api, key, ask_challenge(api), OWNER)
     tell(["TEST MODE: every strong command that waits for approval is signed, whoever asked for it. Ctrl-C ends it."])
     tell(["A PC with control.profile: dev takes these signatures after:"])
     tell([f"  reco3 agent trust add CONFIG '{pin_text(key.pin)}'"])

@@ -7,12 +7,10 @@ import argparse
 import getpass
 import os
 import shlex
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reco3.console.api import Api
 from reco3.console.approver_keys import (
     OWNER_EXPECTED,
     OWNER_PATTERN,
@@ -28,17 +26,15 @@ from reco3.console.approver_keys import (
 from reco3.console.approving import open_key
 from reco3.console.arguments import open_api
 from reco3.console.break_glass import make_or_sign_sheet, show_sheet
-from reco3.console.key_arguments import MAX_LABEL_CHARS, parse_key_arguments
+from reco3.console.key_arguments import parse_key_arguments
 from reco3.console.keys import BadUsage
-from reco3.console.output import NotSigned, complain, done, run, wants_json
+from reco3.console.output import complain, done, run, wants_json
 from reco3.console.passphrases import new_passphrase
+from reco3.console.registrations import ask_challenge, default_label, register
 from reco3.console.texts import json_text, visible
-from reco3.protocol.envelope import decode_base64url, encode_base64url
-from reco3.signing.pins import fingerprint, key_id, key_text, pin_text
-from reco3.signing.proofs import key_proof_bytes
+from reco3.signing.pins import fingerprint, key_id, pin_text
 
 Json = dict[str, Any]
-MAX_CHALLENGE_CHARS = 1024
 UNLOCKED_KEY = (
     "this key has no passphrase: whoever copies its file can approve in your name. "
     "Make another one for anything but trying things out."
@@ -85,29 +81,11 @@ def _list(options: argparse.Namespace) -> int:
 def _register(options: argparse.Namespace) -> int:
     key = choose_key(key_folder(os.environ), owner=options.owner, file=options.file)
     api = open_api(options, os.environ)
-    proof = _proof(api, key, options.passphrase_file)
-    registration = {
-        "kind": str(key.pin.kind),
-        "public_key": key_text(key.pin.key),
-        "proof": proof,
-        "label": options.label or _default_label(),
-    }
-    answer = api.register_key(registration)
+    challenge = ask_challenge(api)
+    answer = register(api, open_key(key, options.passphrase_file), challenge, options.label or default_label())
     if wants_json(options):
         return done([json_text(answer)])
     return done([f"the server knows the key {fingerprint(key.pin.key)} as yours", *_owner_lines(key, answer)])
-
-
-def _proof(api: Api, key: KeyFile, passphrase_file: str | None) -> str:
-    text = api.key_challenge().get("challenge")
-    if not isinstance(text, str) or not 1 <= len(text) <= MAX_CHALLENGE_CHARS:
-        raise NotSigned("the server's challenge is none")
-    try:
-        challenge = decode_base64url(text)
-    except ValueError as err:
-        raise NotSigned(f"the server's challenge is none: {err}") from err
-    # The proof's encoding names its own type, so no challenge can make an approval of it.
-    return encode_base64url(open_key(key, passphrase_file).sign(key_proof_bytes(challenge)))
 
 
 def _owner_lines(key: KeyFile, answer: Json) -> Iterator[str]:
@@ -165,10 +143,6 @@ def _login_name() -> str:
             f"your login name {ascii(name)[:60]} cannot name a key's owner: say --owner NAME, {OWNER_EXPECTED}"
         )
     return name
-
-
-def _default_label() -> str:
-    return f"reco3 keys on {socket.gethostname()}"[:MAX_LABEL_CHARS]
 
 
 _verbs: Mapping[str, Callable[[argparse.Namespace], int]] = {

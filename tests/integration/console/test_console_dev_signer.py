@@ -10,10 +10,15 @@ from offered_envelopes import honest_offer
 from reco3.cli import main
 from reco3.console.approver_keys import read_key
 from reco3.protocol.envelope import decode_base64url, pre_authentication_encoding, read_signature
+from reco3.signing.pins import key_id
 from reco3.signing.verifying import Verified, verify_signature
 
 
 def waiting(liar: LyingServer, *ids: str) -> None:
+    """These commands wait, and any key may be registered."""
+    liar.answer("GET", "/api/me/keys", {"keys": [], "count": 0})
+    liar.answer("POST", "/api/me/keys/options", {"challenge": "Y2hhbGxlbmdl"})
+    liar.answer("POST", "/api/me/keys", {"owner": "admin"})
     listed = [command(one, status="pending") for one in ids]
     liar.answer("GET", "/api/agent-commands", {"commands": listed, "count": len(listed)})
 
@@ -51,18 +56,20 @@ def test_one_refusal_does_not_keep_the_others_from_being_signed(
     error = capsys.readouterr().err
     assert "c-1 is not signed" in error
     assert "signed c-2" in error
-    assert liar.posts() == ["/api/agent-commands/c-2/approve"]
+    assert [path for path in liar.posts() if "keys" not in path] == ["/api/agent-commands/c-2/approve"]
     assert key_home.exists()
 
 
-def test_the_same_key_is_used_again(liar: LyingServer, key_home: Path) -> None:
+def test_the_same_key_is_used_again_and_registered_once(liar: LyingServer, key_home: Path) -> None:
     waiting(liar)
 
     assert main(["dev-signer", "--once"]) == 0
-    first = (key_home / "dev-signer.key").read_bytes()
+    key = read_key(key_home / "dev-signer.key")
+    liar.answer("GET", "/api/me/keys", {"keys": [{"key_id": key_id(key.pin.key)}], "count": 1})
     assert main(["dev-signer", "--once"]) == 0
 
-    assert (key_home / "dev-signer.key").read_bytes() == first
+    assert read_key(key.path).pin == key.pin
+    assert len(liar.posted("/api/me/keys")) == 1
 
 
 @pytest.mark.parametrize("url", ["https://reco3.example", "http://192.0.2.1:5001", "http://127.0.0.1.nip.io:5001"])

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from reco3.cli import main as console
+from reco3.console.approver_keys import create_key
 from reco3.console.commands import main
+from reco3.signing.pins import fingerprint
 from servers import ServerProcess
 
 API_KEY = "an-operators-long-key"
@@ -141,6 +144,21 @@ def test_a_safe_command_is_not_approved(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["approve", command_id]) == 1
 
     assert "approval_not_needed" in capsys.readouterr().err
+
+
+def test_an_approvers_key_is_registered_once_with_a_proof(
+    key_home: Path, server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = create_key(key_home / "alice.key", "alice", None)
+
+    codes = [console(["keys", "register", "--label", "laptop"]), console(["keys", "register"])]
+
+    printed = capsys.readouterr()
+    assert codes == [0, 1]
+    assert f"the server knows the key {fingerprint(key.pin.key)} as yours" in printed.out
+    assert "key_known" in printed.err
+    known = server.get("/api/me/keys", **{"X-API-Key": API_KEY}).json["keys"]
+    assert [(one["label"], one["fingerprint"]) for one in known] == [("laptop", fingerprint(key.pin.key))]
 
 
 def test_a_wrong_key_is_refused_with_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
