@@ -164,6 +164,15 @@ class World:
         with sqlite3.connect(f"file:{self.folder}/instance/reco3.db?mode=ro", uri=True) as connection:
             return connection.execute(query).fetchall()
 
+    def forge_approval(self, command_id: str) -> None:
+        """Do to the live database what somebody does who has taken the server."""
+        row = ("forged", command_id, "mallory", "2026-01-01T00:00:00.000Z")
+        with sqlite3.connect(self.folder / "instance/reco3.db", timeout=10) as connection:
+            connection.execute(
+                "INSERT INTO approvals (id, command_id, approved_by, approved_at) VALUES (?, ?, ?, ?)", row
+            )
+        connection.close()
+
     def audit_of(self, ref_id: str) -> list[str]:
         rows = self.sql(f"SELECT event_type FROM audit_log WHERE ref_id = '{ref_id}' ORDER BY id")
         return [row[0] for row in rows]

@@ -90,9 +90,10 @@ class Api:
         """`GET /api/fleet`: which fleet this server is."""
         return self._request("GET", "/api/fleet")
 
-    def break_glass_uses(self) -> Json:
-        """`GET /api/break-glass`: what was done with the server down."""
-        return self._request("GET", "/api/break-glass")
+    def break_glass_uses(self, cursor: str | None = None) -> Json:
+        """`GET /api/break-glass`: a page of what was done with the server down."""
+        query = {"limit": 500} | ({"cursor": cursor} if cursor else {})
+        return self._request("GET", f"/api/break-glass?{urlencode(query)}")
 
     def cancel(self, command_id: str, reason: str | None) -> Json:
         """Ask that a command does not run."""

@@ -92,7 +92,8 @@ def _tell_result(api: Api, options: argparse.Namespace, answer: Json) -> int:
         return done([json_text(answer)])
     if answer.get("status") == "approved":
         return done([f"signed and approved {command_id}"])
-    return done([f"signed {command_id}; it needs another person: reco3 approve {command_id}"])
+    progress = f"{answer.get('approvals')} of {answer.get('required')} approvals"
+    return done([f"signed {command_id} ({visible(progress)}); it needs another person: reco3 approve {command_id}"])
 
 
 def _deny(api: Api, options: argparse.Namespace) -> int:

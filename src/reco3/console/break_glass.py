@@ -39,6 +39,7 @@ from reco3.signing.verifying import Verified, verify_signature
 
 Json = dict[str, Any]
 DAY_S = 24 * 3600
+MAX_PAGES = 100
 # Whoever carries the sheet to the PC asks; so the owner who made it counts as one who approves.
 REQUESTED_BY = "break-glass"
 EPOCH_EXPECTED = (
@@ -133,12 +134,24 @@ def _place(options: argparse.Namespace) -> Place:
 
 
 def _refuse_unreviewed(api: Api, agent_id: str) -> None:
-    for use in _objects(api.break_glass_uses().get("uses")):
+    for use in _uses(api):
         if use.get("agent_id") == agent_id and use.get("reviewed_at") is None:
             raise NotSigned(
                 f"a sheet was used on {agent_id} on {visible(use.get('used_at'))} and nobody has reviewed that; "
                 "review it on the page first"
             )
+
+
+def _uses(api: Api) -> Iterator[Json]:
+    """Every use that the server tells of; one without end is nobody's to wait for."""
+    cursor: object = None
+    for _ in range(MAX_PAGES):
+        page = api.break_glass_uses(cursor if isinstance(cursor, str) else None)
+        yield from _objects(page.get("break_glass"))
+        cursor = page.get("next_cursor")
+        if cursor is None:
+            return
+    raise NotSigned("the server's list of break-glass uses has no end")
 
 
 def _epoch(api: Api, agent_id: str) -> str | None:

@@ -90,13 +90,13 @@ def test_an_approval_that_needs_another_person_does_not_wait(
 ) -> None:
     assert key.pin.owner == "alice"
     offered(liar, honest_offer() | {"approvals_required": 2})
-    liar.answer("POST", APPROVE, {"status": "pending", "approvals": 1, "approvals_required": 2})
+    liar.answer("POST", APPROVE, {"status": "pending", "approvals": 1, "required": 2})
 
     assert main(["approve", "c-1", "--yes"]) == 0
 
     printed = capsys.readouterr()
     assert "The server says: 0 of 2 approvals" in printed.err
-    assert "signed c-1; it needs another person" in printed.out
+    assert "signed c-1 (1 of 2 approvals); it needs another person" in printed.out
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def told(liar: LyingServer, *uses: dict[str, Any]) -> list[str]:
     """The server knows the PC and its fleet, and these uses of sheets; returns the words that ask it."""
     liar.answer("GET", "/api/r3/agents", {"agents": [{"agent_id": "pc-001", "metrics": {"journal": "epoch-9"}}]})
     liar.answer("GET", "/api/fleet", {"fleet_id": FLEET})
-    liar.answer("GET", "/api/break-glass", {"uses": list(uses)})
+    liar.answer("GET", "/api/break-glass", {"break_glass": list(uses), "next_cursor": None})
     return [*MAKING, "--server", liar.url, "--yes"]
 
 
@@ -267,6 +267,16 @@ def test_a_use_that_nobody_has_reviewed_keeps_a_new_sheet_from_being_made(
     error = capsys.readouterr().err
     assert "nobody has reviewed that" in error
     assert "\x1b" not in error
+    assert not sheet.exists()
+
+
+def test_a_list_of_uses_without_end_makes_no_sheet(liar: LyingServer, alice: KeyFile, sheet: Path) -> None:
+    assert alice.path.exists()
+    words = told(liar)
+    liar.answer("GET", "/api/break-glass", {"break_glass": [], "next_cursor": "once more"})
+
+    assert main([*words, "--out", str(sheet)]) == 1
+
     assert not sheet.exists()
 
 
