@@ -35,6 +35,7 @@ from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.passkeys import PasskeyService
 from reco3.server.services.policies import PolicyService
+from reco3.server.services.passwords import Cost, Passwords
 from reco3.server.services.ports import Outside, Store
 from reco3.server.services.reports import ReportService
 from reco3.server.services.tokens import TokenService
@@ -218,8 +219,10 @@ def rig(
     clock, announcer, wakeups, new_id = FakeClock(), RecordingAnnouncer(), Wakeups(), CounterIds()
     outside = Outside(store=store, announcer=announcer, clock=clock, new_id=new_id)
     recorder = IncidentRecorder(new_id)
-    operators = OperatorService(outside, api_key=api_key, secret_key=SECRET)
     agent_keys, clones = AgentKeyService(outside), CloneWatch(outside)
+    # The real cost of a password is measured where passwords are tested; here it would only be waited for.
+    passwords = Passwords(Cost(iterations=1, memory_kib=64))
+    operators = OperatorService(outside, api_key=api_key, secret_key=SECRET, passwords=passwords)
     return Rig(
         outside=outside,
         store=store,
