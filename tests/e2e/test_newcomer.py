@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from world import World
+from world import World, wait_until
 
 from terminals import Terminal
 
@@ -82,6 +82,11 @@ def _questions(argv: list[str]) -> Iterator[tuple[str, str]]:
         yield "key: ", PASSPHRASE
 
 
+def _pinned(world: World) -> object:
+    agent = world.agent()
+    return agent["metrics"].get("approvers_pinned") if agent else None
+
+
 @pytest.fixture
 def newcomer(world: World) -> Newcomer:
     return Newcomer(world, {"CONFIG": str(world.folder / "config.yaml"), "NAME": world.service_name})
@@ -126,6 +131,7 @@ def test_after_the_set_up_the_servers_word_alone_restarts_nothing(newcomer: Newc
     for shown in (*setting_up, asking):
         newcomer.do(shown)
     pid, command_id = world.service_pid(), newcomer.words["ID"]
+    wait_until(lambda: _pinned(world) == 1, timeout_s=15.0, what="the PC says that it pins a key")
 
     answer = world.post(f"/api/agent-commands/{command_id}/approve", {})
     assert answer.json()["error"] == "signature_needed"
