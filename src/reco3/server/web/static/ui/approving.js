@@ -100,7 +100,8 @@ function obstacleOf(command, reading, signer) {
   if (isFourEyes(command, me)) return "You asked for it, so somebody else must approve.";
   if (reading.problem) return oneLine(reading.problem);
   if (reading.isLoading) return null;
-  return isSignatureNeeded(command, reading.envelope) && !signer ? "This PC obeys signed approvals only." : null;
+  // The note in the dialog says what to do then.
+  return isSignatureNeeded(command, reading.envelope) && !signer ? "" : null;
 }
 
 /** @param {Shapes.Command} command @param {Shapes.ReadEnvelope | null} envelope */
@@ -207,5 +208,6 @@ function approvalBody({ command, envelope, signature, comment }) {
 
 /** @param {Shapes.ApprovalAnswer} answer */
 function partText({ approvals = 1, required = 2 }) {
-  return `${approvals} of ${required}: needs ${counted(required - approvals, "more", "more")}, not you.`;
+  const missing = required - approvals;
+  return `${approvals} of ${required}: needs ${missing === 1 ? "one" : missing} more, not you.`;
 }

@@ -66,7 +66,7 @@ function Header({ onLogOut }) {
     <${ThemeButton} />
     ${who &&
     who.how !== "test-mode" &&
-    html`<button type="button" class="button ghost icon-button" onClick=${onLogOut}>
+    html`<button type="button" class="button ghost icon-button log-out" onClick=${onLogOut}>
       <${Icon} shape="leave" /><span class="wide-text">Log out</span>
     </button>`}
     ${config.value?.test_mode && html`<strong class="test-badge">TEST MODE</strong>`}

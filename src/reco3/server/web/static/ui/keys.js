@@ -138,12 +138,11 @@ async function insist(registered, publicKey) {
 /** @param {{ ownKey: Shapes.OwnKey }} props */
 function KeyRow({ ownKey }) {
   const { key_id: keyId, label, kind, pin, fingerprint, created_at: createdAt } = ownKey;
-  const state = isUsable(ownKey) ? "works here" : "works elsewhere";
   return html`<li class="own-key" data-usable=${isUsable(ownKey)}>
     <p class="own-key-head">
       <strong><bdi>${oneLine(label)}</bdi></strong>
       <span class="tag">${kindTexts[kind] ?? oneLine(kind)}</span>
-      <span class="quiet">${state}${originOf(ownKey) && state !== "works here" ? html`: <bdi>${oneLine(originOf(ownKey))}</bdi>` : ""}</span>
+      <span class="quiet"><bdi>${placeText(ownKey)}</bdi></span>
       <span class="quiet">made <${Moment} stamp=${createdAt} /></span>
       <button type="button" class="button small ghost" disabled=${!canAct.value} onClick=${() => (removing.value = ownKey)}>Remove</button>
     </p>
@@ -156,6 +155,13 @@ function KeyRow({ ownKey }) {
       <${Copyable} text=${oneLine(pin)} name="the pin" />
     </details>
   </li>`;
+}
+
+/** Where it can sign. @param {Shapes.OwnKey} key */
+function placeText(key) {
+  if (isUsable(key)) return "works here";
+  if (key.kind === "ed25519") return "works in a terminal";
+  return originOf(key) === location.origin ? "works in the browser that made it" : `works at ${oneLine(originOf(key))}`;
 }
 
 /** @param {{ ownKey: Shapes.OwnKey }} props */

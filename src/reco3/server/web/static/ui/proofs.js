@@ -6,6 +6,7 @@ import { html, signal, useState } from "../vendor/preact-htm-signals.js";
 import { ApiError, sendProof } from "./api.js";
 import { ConfirmDialog, useSending } from "./dialogs.js";
 import { canAct } from "./live.js";
+import { operator } from "./session.js";
 import { WayFields, WaySwitch, noCredentials, provePasskey, rememberedWay } from "./ways.js";
 
 /** @import { Credentials, Way } from "./ways.js" */
@@ -67,7 +68,8 @@ function ProofQuestion({ proof }) {
     onConfirm=${confirm}
     onCancel=${forgetProof}
   >
-    <p>Approving needs a fresh proof, so that nobody can do it who only found this page open.</p>
+    <p>This needs a fresh proof, so that nobody can do it who only found this page open.</p>
+    <input type="text" name="username" autocomplete="username" value=${operator.value?.name ?? ""} hidden readonly />
     <${WaySwitch} way=${way} onWay=${setWay} />
     <${WayFields} way=${way} draft=${draft} onDraft=${setDraft} hasName=${false} isBad=${problem !== null} />
     ${way === "passkey" && html`<p class="quiet">The browser asks for your passkey when you confirm.</p>`}

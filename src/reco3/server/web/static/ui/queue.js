@@ -138,7 +138,7 @@ function ApprovalFact({ command }) {
       ${command.is_verified_by_pc === true && html`<span class="verified">verified by the PC</span>`}
       ${command.is_verified_by_pc === false && html`<span>${unverifiedText}</span>`}`;
   }
-  if (isWaiting(command)) return html`<span class="waits">waits for approval</span>`;
+  if (isWaiting(command)) return missingText(command) ? null : html`<span class="waits">waits for approval</span>`;
   return html`<span>${command.needs_approval ? "not approved" : "no approval needed"}</span>`;
 }
 
@@ -160,22 +160,26 @@ export function CommandStanding({ command }) {
   }
   if (status !== "pending") return null;
   const isOffline = findAgent(command.agent_id)?.status === "OFFLINE";
-  if (isWaiting(command)) {
-    return html`<p class="standing">
-      <${MissingApproval} command=${command} />
-      ${expiresAt && html`<span class="waits">expires <${Remaining} stamp=${expiresAt} /></span>`}
-      ${isOffline && html`<span>the PC is OFFLINE</span>`}
-    </p>`;
-  }
+  if (isWaiting(command)) return html`<${Waiting} command=${command} isOffline=${isOffline} />`;
   if (!isOffline) return html`<p class="standing">on its way to the PC</p>`;
   return html`<p class="standing">waits for the PC${expiresAt ? ` until ${untilText(expiresAt)}` : ""}</p>`;
 }
 
-/** Whose yes is missing, where that is not plain. @param {{ command: Shapes.Command }} props */
-function MissingApproval({ command }) {
+/** @param {{ command: Shapes.Command, isOffline: boolean }} props */
+function Waiting({ command, isOffline }) {
+  const missing = missingText(command);
+  return html`<p class="standing">
+    ${missing && html`<span class="waits">${missing}</span>`}
+    ${command.expires_at && html`<span class="waits">expires <${Remaining} stamp=${command.expires_at} /></span>`}
+    ${isOffline && html`<span>the PC is OFFLINE</span>`}
+  </p>`;
+}
+
+/** Whose yes is missing, where that is not plain. @param {Shapes.Command} command */
+function missingText(command) {
   const me = operator.value?.name ?? "";
-  if ((command.approvals_required ?? 1) > 1) return html`<span class="waits">${progressText(command, me)}</span>`;
-  return isFourEyes(command, me) ? html`<span class="waits">you asked, so somebody else must approve</span>` : null;
+  if ((command.approvals_required ?? 1) > 1) return progressText(command, me);
+  return isFourEyes(command, me) ? "you asked, so somebody else must approve" : null;
 }
 
 /** @param {Shapes.CommandResult | null} result */

@@ -45,7 +45,8 @@ export function groupsOf(text) {
 function comparisonText({ agent_id: agentId, metrics }) {
   const others = (agentsPage.value?.agents ?? []).filter((other) => other.agent_id !== agentId && pinnedCount(other));
   const same = others.filter((other) => other.metrics?.trust_version === metrics?.trust_version).length;
+  const different = others.length - same;
   if (others.length === 0) return "No other loaded PC pins any.";
-  if (same === others.length) return `The same as the ${counted(same, "other PC")} that pin any.`;
-  return `${counted(others.length - same, "other PC")} pin other keys, ${same.toLocaleString("en")} the same.`;
+  if (different === 0) return `${counted(same, "other PC")} with pins ${same === 1 ? "has" : "have"} the same version.`;
+  return `It differs from ${counted(different, "other PC")}${same > 0 ? `, and is the same as on ${counted(same, "PC")}` : ""}.`;
 }

@@ -62,7 +62,7 @@ function SessionRow({ session, onLogOut }) {
   return html`<li class="person">
     <div class="person-words">
       <p>${session.current ? html`<strong>This browser</strong>` : "Another browser"}</p>
-      <p class="quiet">logged in <${Moment} stamp=${session.created_at} />, until ${momentText(session.expires_at)} unless used</p>
+      <p class="quiet">logged in <${Moment} stamp=${session.created_at} />, ends ${momentText(session.expires_at)} unless used</p>
     </div>
     <button type="button" class="button small" disabled=${!canAct.value} onClick=${end}>${session.current ? "Log out here" : "End"}</button>
   </li>`;
