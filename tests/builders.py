@@ -16,6 +16,7 @@ from reco3.server.domain.commands import AgentReport, Approval, Command, Command
 from reco3.server.domain.history import Keeping
 from reco3.server.domain.metrics import Sample
 from reco3.server.domain.operators import LoginMethod, Operator, Role
+from reco3.server.services.accounts import AccountService
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.audit import AuditService
@@ -24,10 +25,13 @@ from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
 from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
+from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
+from reco3.server.services.passkeys import PasskeyService
 from reco3.server.services.ports import Outside, Store
 from reco3.server.services.reports import ReportService
+from reco3.server.services.tokens import TokenService
 from reco3.server.services.wakeups import Wakeups
 
 PC = "pc-001"
@@ -177,6 +181,10 @@ class Rig:
     incidents: IncidentService
     audit: AuditService
     operators: OperatorService
+    accounts: AccountService
+    passkeys: PasskeyService
+    operator_keys: KeyService
+    tokens: TokenService
     denials: DenialService
     agent_keys: AgentKeyService
 
@@ -198,6 +206,7 @@ def rig(
     clock, announcer, wakeups, new_id = FakeClock(), RecordingAnnouncer(), Wakeups(), CounterIds()
     outside = Outside(store=store, announcer=announcer, clock=clock, new_id=new_id)
     recorder = IncidentRecorder(new_id)
+    operators = OperatorService(outside, api_key=api_key, secret_key=SECRET)
     return Rig(
         outside=outside,
         store=store,
@@ -212,7 +221,11 @@ def rig(
         reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),
         audit=AuditService(outside),
-        operators=OperatorService(outside, api_key=api_key, secret_key=SECRET),
+        operators=operators,
+        accounts=AccountService(outside, operators),
+        passkeys=PasskeyService(outside, operators),
+        operator_keys=KeyService(outside),
+        tokens=TokenService(outside),
         denials=DenialService(outside),
         agent_keys=AgentKeyService(outside),
     )

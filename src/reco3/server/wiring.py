@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from reco3.server.domain.errors import StartRefused
 from reco3.server.domain.history import Keeping
+from reco3.server.services.accounts import AccountService
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.audit import AuditService
@@ -19,11 +20,14 @@ from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
 from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
+from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
+from reco3.server.services.passkeys import PasskeyService
 from reco3.server.services.ports import Outside
 from reco3.server.services.reports import ReportService
 from reco3.server.services.retention import Retention, RetentionService
+from reco3.server.services.tokens import TokenService
 from reco3.server.services.wakeups import Wakeups
 from reco3.server.settings import Settings, read_settings
 from reco3.server.store.database import Database, database_url, has_wal_race
@@ -72,6 +76,7 @@ class House:
             self.services.operators,
             self.services.denials,
             implicit_admin=self.settings.implicit_admin,
+            clock=utc_now,
         )
         options = WebOptions(self.settings.test_mode, self.settings.require_approval, self.crowd)
         return build_app(
@@ -133,6 +138,12 @@ def build_house(settings: Settings) -> House:
     wakeups, live = Wakeups(), LiveHub(utc_now)
     outside = Outside(store=database, announcer=live, clock=utc_now, new_id=new_id)
     recorder = IncidentRecorder(new_id)
+    operators = OperatorService(
+        outside,
+        api_key=settings.api_key,
+        secret_key=settings.secret_key,
+        has_implicit_admin=settings.implicit_admin,
+    )
     services = Services(
         agents=AgentService(outside, settings.heartbeat_audit),
         history=HistoryService(outside, _keeping(settings)),
@@ -142,7 +153,11 @@ def build_house(settings: Settings) -> House:
         reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),
         audit=AuditService(outside),
-        operators=OperatorService(outside, api_key=settings.api_key, secret_key=settings.secret_key),
+        operators=operators,
+        accounts=AccountService(outside, operators),
+        passkeys=PasskeyService(outside, operators),
+        operator_keys=KeyService(outside),
+        tokens=TokenService(outside),
         denials=DenialService(outside),
     )
     return House(

@@ -10,9 +10,13 @@ from reco3.server.store.audit import AuditTable
 from reco3.server.store.commands import CommandTable
 from reco3.server.store.history import HistoryTable
 from reco3.server.store.incidents import IncidentTable
+from reco3.server.store.invitations import InvitationTable
 from reco3.server.store.logs import LogTable
+from reco3.server.store.operator_keys import OperatorKeyTable
 from reco3.server.store.operators import OperatorTable
 from reco3.server.store.reports import ReportTable
+from reco3.server.store.sessions import SessionTable
+from reco3.server.store.tokens import TokenTable
 
 
 class TableTransaction:
@@ -63,5 +67,25 @@ class TableTransaction:
 
     @cached_property
     def operators(self) -> OperatorTable:
-        """The `operators` and `sessions` tables."""
+        """The `operators` table."""
         return OperatorTable(self._connection)
+
+    @cached_property
+    def sessions(self) -> SessionTable:
+        """The `sessions` table."""
+        return SessionTable(self._connection)
+
+    @cached_property
+    def invitations(self) -> InvitationTable:
+        """The `invitations` table."""
+        return InvitationTable(self._connection)
+
+    @cached_property
+    def operator_keys(self) -> OperatorKeyTable:
+        """The `operator_keys` table."""
+        return OperatorKeyTable(self._connection)
+
+    @cached_property
+    def tokens(self) -> TokenTable:
+        """The `api_tokens` table."""
+        return TokenTable(self._connection)

@@ -21,7 +21,7 @@ from reco3.server.domain.commands import (
     RecordedReport,
 )
 from reco3.server.domain.errors import BadInput
-from reco3.server.domain.operators import LoginMethod, Operator, Role
+from reco3.server.domain.operators import LoginMethod, Operator, Role, require_proof
 from reco3.server.services.commands import CommandFilter, CommandRequest, CommandService
 from reco3.server.services.ports import Clock
 from reco3.server.services.reports import ReportService
@@ -92,7 +92,7 @@ def command_routes(commands: CommandService, reports: ReportService, clock: Cloc
     router = APIRouter(tags=["commands"])
     _add_reading(router, commands, clock)
     _add_orphans(router, reports, clock)
-    _add_asking(router, commands)
+    _add_asking(router, commands, clock)
     _add_ending(router, commands)
     return router
 
@@ -179,7 +179,7 @@ def _add_orphans(router: APIRouter, reports: ReportService, clock: Clock) -> Non
         )
 
 
-def _add_asking(router: APIRouter, commands: CommandService) -> None:
+def _add_asking(router: APIRouter, commands: CommandService, clock: Clock) -> None:
     @router.post("/api/agent-commands")
     @serves(operators(Role.OPERATOR))
     async def request_command(request: Request, new: NewCommand) -> Response:
@@ -195,6 +195,7 @@ def _add_asking(router: APIRouter, commands: CommandService) -> None:
     @serves(operators(Role.APPROVER))
     async def approve_command(request: Request, command_id: str, new: NewApproval | None = None) -> Response:
         """Say yes to a strong command."""
+        require_proof(request.state.caller, clock())
         shown = None
         if new is not None and new.expect is not None:
             shown = Expectation(new.expect.pid, new.expect.create_time_ms)
