@@ -150,7 +150,7 @@ function KeyRow({ ownKey }) {
     <details class="pin-fold" open=${newestId.value === keyId}>
       <summary>Pin it on a PC</summary>
       <p>The PC's administrator runs this on the PC, and compares the fingerprint with you by voice:</p>
-      <${Copyable} text=${`reco3 agent trust add "${oneLine(pin)}"`} name="the command" />
+      <${Copyable} text=${`reco3 agent trust add CONFIG "${oneLine(pin)}"`} name="the command" />
       <p class="quiet">The pin alone, for <code>control.approvers</code> or an installer:</p>
       <${Copyable} text=${oneLine(pin)} name="the pin" />
     </details>
