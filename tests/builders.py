@@ -19,7 +19,9 @@ from reco3.server.domain.operators import LoginMethod, Operator, Role
 from reco3.server.services.accounts import AccountService
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
+from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.audit import AuditService
+from reco3.server.services.break_glass import BreakGlassService
 from reco3.server.services.commands import CommandRequest, CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
@@ -29,6 +31,7 @@ from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.passkeys import PasskeyService
+from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Outside, Store
 from reco3.server.services.reports import ReportService
 from reco3.server.services.tokens import TokenService
@@ -176,6 +179,9 @@ class Rig:
     history: HistoryService
     logs: LogService
     commands: CommandService
+    approvals: ApprovalService
+    policies: PolicyService
+    break_glass: BreakGlassService
     deliveries: DeliveryService
     reports: ReportService
     incidents: IncidentService
@@ -217,6 +223,9 @@ def rig(
         history=HistoryService(outside, Keeping()),
         logs=LogService(outside, recorder),
         commands=CommandService(outside, wakeups, approval_required=approval_required),
+        approvals=ApprovalService(outside),
+        policies=PolicyService(outside),
+        break_glass=BreakGlassService(outside),
         deliveries=DeliveryService(outside, wakeups),
         reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),

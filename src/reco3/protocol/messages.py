@@ -44,6 +44,8 @@ class Metrics:
 
     `journal` names the journal that remembers this PC's commands, `veto_s` is how long a strong command waits there.
     `agent_started_ms` is when the agent's process started, in Unix milliseconds.
+    `approvers_pinned` is how many approvers' keys the PC pins, `approvals_required` how many of their owners it wants,
+    `trust_version` names the set of its pins.
     """
 
     cpu_percent: float | None = None
@@ -63,6 +65,9 @@ class Metrics:
     journal: str | None = None
     veto_s: int | None = None
     agent_started_ms: int | None = None
+    approvers_pinned: int | None = None
+    approvals_required: int | None = None
+    trust_version: str | None = None
     processes: list[WatchedProcess] = field(default_factory=list)
     interfaces: list[InterfaceTotals] = field(default_factory=list)
 

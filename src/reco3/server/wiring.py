@@ -14,7 +14,9 @@ from reco3.server.domain.history import Keeping
 from reco3.server.services.accounts import AccountService
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
+from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.audit import AuditService
+from reco3.server.services.break_glass import BreakGlassService
 from reco3.server.services.commands import CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
@@ -24,6 +26,7 @@ from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.passkeys import PasskeyService
+from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Outside
 from reco3.server.services.reports import ReportService
 from reco3.server.services.retention import Retention, RetentionService
@@ -101,6 +104,7 @@ class House:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:
         self.database.start()
+        await self.services.approvals.open_fleet()
         await self.agent_keys.seed(self.settings.agent_keys)
         await self._offer_set_up()
         async with running(self._tasks()):
@@ -149,6 +153,9 @@ def build_house(settings: Settings) -> House:
         history=HistoryService(outside, _keeping(settings)),
         logs=LogService(outside, recorder),
         commands=CommandService(outside, wakeups, approval_required=settings.require_approval),
+        approvals=ApprovalService(outside),
+        policies=PolicyService(outside),
+        break_glass=BreakGlassService(outside),
         deliveries=DeliveryService(outside, wakeups),
         reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),

@@ -158,7 +158,7 @@ async def test_a_command_comes_out_with_its_approval(store: Database) -> None:
 
     found = await store.read(lambda tx: tx.commands.get("cmd-1"))
 
-    assert found == command(CommandType.RESTART_PROCESS, payload_json='{"process": "nginx"}', approval=approval())
+    assert found == command(CommandType.RESTART_PROCESS, payload_json='{"process": "nginx"}', approvals=(approval(),))
     assert await store.read(lambda tx: tx.commands.get("cmd-404")) is None
 
 

@@ -7,13 +7,17 @@ from sqlalchemy import Connection
 from reco3.server.store.agent_keys import AgentKeyTable
 from reco3.server.store.agents import AgentTable
 from reco3.server.store.audit import AuditTable
+from reco3.server.store.break_glass import BreakGlassTable
 from reco3.server.store.commands import CommandTable
+from reco3.server.store.comments import CommentTable
+from reco3.server.store.facts import FactTable
 from reco3.server.store.history import HistoryTable
 from reco3.server.store.incidents import IncidentTable
 from reco3.server.store.invitations import InvitationTable
 from reco3.server.store.logs import LogTable
 from reco3.server.store.operator_keys import OperatorKeyTable
 from reco3.server.store.operators import OperatorTable
+from reco3.server.store.policies import PolicyTable
 from reco3.server.store.reports import ReportTable
 from reco3.server.store.sessions import SessionTable
 from reco3.server.store.tokens import TokenTable
@@ -42,8 +46,23 @@ class TableTransaction:
 
     @cached_property
     def commands(self) -> CommandTable:
-        """The `agent_commands` and `approvals` tables."""
+        """The `agent_commands` and `approvals` tables, and the envelopes that belong to commands."""
         return CommandTable(self._connection)
+
+    @cached_property
+    def comments(self) -> CommentTable:
+        """The `command_comments` table."""
+        return CommentTable(self._connection)
+
+    @cached_property
+    def policies(self) -> PolicyTable:
+        """The `approval_policies` table."""
+        return PolicyTable(self._connection)
+
+    @cached_property
+    def break_glass(self) -> BreakGlassTable:
+        """The `break_glass_uses` table."""
+        return BreakGlassTable(self._connection)
 
     @cached_property
     def reports(self) -> ReportTable:
@@ -64,6 +83,11 @@ class TableTransaction:
     def keys(self) -> AgentKeyTable:
         """The `agent_keys` table."""
         return AgentKeyTable(self._connection)
+
+    @cached_property
+    def facts(self) -> FactTable:
+        """The `server_facts` table."""
+        return FactTable(self._connection)
 
     @cached_property
     def operators(self) -> OperatorTable:

@@ -13,7 +13,9 @@ from reco3 import __version__
 from reco3.server.domain.operators import Role
 from reco3.server.services.accounts import AccountService
 from reco3.server.services.agents import AgentService
+from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.audit import AuditService
+from reco3.server.services.break_glass import BreakGlassService
 from reco3.server.services.commands import CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
@@ -23,6 +25,7 @@ from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.passkeys import PasskeyService
+from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Clock
 from reco3.server.services.reports import ReportService
 from reco3.server.services.tokens import TokenService
@@ -36,11 +39,15 @@ from reco3.server.web.live import LiveHub
 from reco3.server.web.openapi import with_agent_paths
 from reco3.server.web.operator_api.accounts import account_routes
 from reco3.server.web.operator_api.agents import agent_routes
+from reco3.server.web.operator_api.approvals import approval_routes
 from reco3.server.web.operator_api.audit import audit_routes
+from reco3.server.web.operator_api.break_glass import break_glass_routes
 from reco3.server.web.operator_api.commands import command_routes
+from reco3.server.web.operator_api.fleet import fleet_routes
 from reco3.server.web.operator_api.incidents import incident_routes
 from reco3.server.web.operator_api.keys import key_routes
 from reco3.server.web.operator_api.logs import log_routes
+from reco3.server.web.operator_api.policies import policy_routes
 from reco3.server.web.operator_api.session import config_routes, session_routes
 from reco3.server.web.operator_api.sessions import sessions_routes
 from reco3.server.web.operator_api.tokens import token_routes
@@ -71,6 +78,9 @@ class Services:
     history: HistoryService
     logs: LogService
     commands: CommandService
+    approvals: ApprovalService
+    policies: PolicyService
+    break_glass: BreakGlassService
     deliveries: DeliveryService
     reports: ReportService
     incidents: IncidentService
@@ -122,7 +132,11 @@ def _routers(services: Services, live: LiveHub, options: WebOptions, clock: Cloc
         token_routes(services.tokens),
         agent_routes(services.agents, services.history, clock),
         log_routes(services.logs, clock),
-        command_routes(services.commands, services.reports, clock),
+        command_routes(services.commands, services.approvals, services.reports, clock),
+        approval_routes(services.commands, services.approvals, clock),
+        policy_routes(services.policies, clock),
+        break_glass_routes(services.break_glass, clock),
+        fleet_routes(services.approvals),
         incident_routes(services.incidents, clock),
         audit_routes(services.audit, clock),
         live.routes(),
