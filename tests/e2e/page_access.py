@@ -19,6 +19,7 @@ STAMP = "2026-11-23T14:00:00.000Z"
 LATER = "2026-11-24T14:00:00.000Z"
 FLEET_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 NONCE = "BBBBBBBBBBBBBBBBBBBBBA"
+DEFAULT_TERMS = {"approvals_required": 1, "four_eyes": True, "reason_required": False, "lifetime_s": None}
 CHALLENGE = b"\x07" * 32
 
 
@@ -80,7 +81,7 @@ def person(name: str, role: str = "approver", **changes: Any) -> Json:
 
 def policy(**changes: Any) -> Json:
     """One approval policy."""
-    row: Json = {"command_type": "RESTART_PROCESS", "agent_pattern": "db-*", "approvals_required": 2}
+    row: Json = {"id": "p-1", "command_type": "RESTART_PROCESS", "agent_pattern": "db-*", "approvals_required": 2}
     row |= {"four_eyes": True, "reason_required": True, "lifetime_s": 600}
     return row | changes
 
@@ -227,7 +228,8 @@ def _listing(name: str) -> Route:
     def answer(handler: Any, _parts: list[str], _body: Json) -> None:
         if handler.is_known():
             attribute = "uses" if name == "break_glass" else name
-            handler._json(200, {attribute: getattr(handler.server_rows.access, attribute)})
+            content = {name: getattr(handler.server_rows.access, attribute)}
+            handler._json(200, content | ({"default": DEFAULT_TERMS} if name == "policies" else {}))
 
     return answer
 

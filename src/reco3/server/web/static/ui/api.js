@@ -138,11 +138,13 @@ export const fetchTokens = () => get("/api/tokens");
 export const createToken = (token) => post("/api/tokens", token);
 /** @param {string} tokenId */
 export const revokeToken = (tokenId) => request("DELETE", `/api/tokens/${segment(tokenId)}`);
-/** @returns {Promise<{ policies: Shapes.Policy[] }>} */
+/** @returns {Promise<{ policies: Shapes.Policy[], default: Shapes.Terms }>} */
 export const fetchPolicies = () => get("/api/policies");
 /** @param {Shapes.NewPolicy} policy */
 export const putPolicy = (policy) => request("PUT", "/api/policies", policy);
-/** @returns {Promise<{ uses: Shapes.BreakGlassUse[] }>} */
+/** @param {string} policyId */
+export const removePolicy = (policyId) => request("DELETE", `/api/policies/${segment(policyId)}`);
+/** @returns {Promise<{ break_glass: Shapes.BreakGlassUse[] }>} */
 export const fetchBreakGlass = () => get("/api/break-glass");
 /** @param {string} useId @param {string} review */
 export const reviewBreakGlass = (useId, review) => post(`/api/break-glass/${segment(useId)}/review`, { review });

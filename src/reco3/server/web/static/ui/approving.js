@@ -78,7 +78,7 @@ async function readingOf(command) {
   try {
     return { envelope: await readEnvelope(await fetchEnvelope(command.id), command), isLoading: false, problem: null };
   } catch (error) {
-    const hasNone = error instanceof ApiError && error.status === 404;
+    const hasNone = error instanceof ApiError && (error.status === 404 || error.code === "no_envelope");
     return { envelope: null, isLoading: false, problem: hasNone ? null : error instanceof Error ? error.message : String(error) };
   }
 }

@@ -21,7 +21,7 @@ const uses = signal(/** @type {Shapes.BreakGlassUse[]} */ ([]));
 const reviewing = signal(/** @type {Shapes.BreakGlassUse | null} */ (null));
 
 export const refreshBreakGlass = coalesced(async () => {
-  uses.value = (await fetchBreakGlass()).uses;
+  uses.value = (await fetchBreakGlass()).break_glass;
 });
 
 export function forgetBreakGlass() {
@@ -77,7 +77,7 @@ function UseRow({ use }) {
 
 /** @param {Shapes.BreakGlassUse} use */
 function ownersText({ owners }) {
-  return oneLine(Array.isArray(owners) ? owners.join(", ") : owners);
+  return oneLine(owners.join(", "));
 }
 
 /** The dialog, while a use is being reviewed. */

@@ -15,8 +15,8 @@ const askingFromMs = 300;
 export const unknownSentence = "We do not know whether it ran.";
 
 /** Whether a person has to say yes before anything happens. @param {Shapes.Command} command */
-export function isWaiting({ status, needs_approval: isNeeded, approved, approvals, approvals_required: required = 1 }) {
-  return status === "pending" && isNeeded && (approvals ? approvals.length < required : !approved);
+export function isWaiting({ status, needs_approval: isNeeded, approved }) {
+  return status === "pending" && isNeeded && !approved;
 }
 
 /** The human yeses so far. @param {Shapes.Command} command */

@@ -3,36 +3,37 @@
  * It refuses to reach a PC: what a PC demands stands in its own config.
  */
 import { html, signal, useState } from "../vendor/preact-htm-signals.js";
-import { fetchPolicies, putPolicy } from "./api.js";
+import { fetchPolicies, putPolicy, removePolicy } from "./api.js";
 import { ConfirmDialog, useSending } from "./dialogs.js";
 import { canAct } from "./live.js";
 import { withProof } from "./proofs.js";
 import { isAdmin } from "./roles.js";
 import { counted, oneLine } from "./texts.js";
 import { ageText } from "./times.js";
+import { showToast } from "./toasts.js";
 
 /** @import * as Shapes from "./shapes.js" */
 
-const policies = signal(/** @type {Shapes.Policy[] | null} */ (null));
+const loaded = signal(/** @type {{ policies: Shapes.Policy[], default: Shapes.Terms } | null} */ (null));
 const editing = signal(/** @type {Shapes.NewPolicy | null} */ (null));
 const strongTypes = ["RESTART_PROCESS", "STOP_PROCESS", "ROLLBACK"];
 /** @type {Shapes.NewPolicy} */
 const freshPolicy = { command_type: "*", agent_pattern: "*", approvals_required: 1, four_eyes: true, reason_required: false, lifetime_s: null };
 
 export async function refreshPolicies() {
-  policies.value = (await fetchPolicies()).policies;
+  loaded.value = await fetchPolicies();
 }
 
 export function forgetPolicies() {
-  policies.value = null;
+  loaded.value = null;
   editing.value = null;
 }
 
 export function PoliciesSection() {
-  const rows = policies.value ?? [];
+  const rows = loaded.value?.policies ?? [];
   return html`<section class="panel policies" aria-labelledby="policies-heading">
     <header class="panel-head"><h2 id="policies-heading">Approval policies</h2></header>
-    ${rows.length === 0 && html`<p class="panel-words quiet">None is set: every strong command needs one approval, by somebody else than the one who asked as soon as a person has an account.</p>`}
+    ${loaded.value && html`<p class="panel-words quiet">${rows.length === 0 ? "None is set. Every strong command needs" : "Without a policy, a strong command needs"}: ${policyText(loaded.value.default)}. A PC may demand more.</p>`}
     ${rows.length > 0 && html`<ul class="rows">${rows.map((policy) => html`<${PolicyRow} key=${`${policy.command_type} ${policy.agent_pattern}`} policy=${policy} />`)}</ul>`}
     ${isAdmin.value && html`<div class="panel-foot"><button type="button" class="button" disabled=${!canAct.value} onClick=${() => (editing.value = freshPolicy)}>Add a policy</button></div>`}
     ${editing.value && html`<${PolicyDialog} policy=${editing.value} />`}
@@ -47,11 +48,28 @@ function PolicyRow({ policy }) {
       <p class="quiet">${policyText(policy)}</p>
       ${!policy.four_eyes && html`<p class="note" data-tone="warn">Four eyes are off: whoever asks may approve it himself.</p>`}
     </div>
-    ${isAdmin.value && html`<button type="button" class="button small" disabled=${!canAct.value} onClick=${() => (editing.value = policy)}>Change</button>`}
+    ${isAdmin.value && html`<${PolicyButtons} policy=${policy} />`}
   </li>`;
 }
 
-/** @param {Shapes.Policy} policy */
+/** @param {{ policy: Shapes.Policy }} props */
+function PolicyButtons({ policy }) {
+  const remove = async () => {
+    try {
+      await withProof(() => removePolicy(policy.id));
+      await refreshPolicies();
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      showToast({ key: "policy", tone: "bad", title: "The policy was not removed", text });
+    }
+  };
+  return html`<div class="button-row">
+    <button type="button" class="button small" disabled=${!canAct.value} onClick=${() => (editing.value = policy)}>Change</button>
+    <button type="button" class="button small ghost" disabled=${!canAct.value} onClick=${remove}>Remove</button>
+  </div>`;
+}
+
+/** @param {Shapes.Terms} terms */
 function policyText({ approvals_required: required, four_eyes: isFourEyes, reason_required: isReasoned, lifetime_s: lifetimeS }) {
   const words = [counted(required, "approval"), isFourEyes ? "not by the one who asked" : "", isReasoned ? "a reason" : "", lifetimeS ? `expires after ${ageText(lifetimeS * 1000)}` : ""];
   return words.filter(Boolean).join(", ");
@@ -90,8 +108,8 @@ function PolicyFields({ draft, onDraft }) {
         ${strongTypes.map((type) => html`<option key=${type} value=${type}>${type}</option>`)}
       </select>
     </label>
-    <label class="field"><span>PCs, with * for any letters</span><input class="input" type="text" maxlength="200" required value=${draft.agent_pattern} onInput=${take("agent_pattern", ({ value }) => value)} /></label>
-    <label class="field"><span>Approvals needed</span><input class="input" type="number" min="1" max="5" step="1" required value=${draft.approvals_required} onInput=${take("approvals_required", ({ value }) => Number(value))} /></label>
+    <label class="field"><span>PCs, with * for any letters</span><input class="input" type="text" maxlength="64" required value=${draft.agent_pattern} onInput=${take("agent_pattern", ({ value }) => value)} /></label>
+    <label class="field"><span>Approvals needed</span><input class="input" type="number" min="1" max="10" step="1" required value=${draft.approvals_required} onInput=${take("approvals_required", ({ value }) => Number(value))} /></label>
     <label class="field"><span>Expires after seconds (empty: the usual)</span><input class="input" type="number" min="60" max="900" step="1" value=${draft.lifetime_s ?? ""} onInput=${take("lifetime_s", ({ value }) => Number(value) || null)} /></label>
     <label class="choice"><input type="checkbox" checked=${draft.four_eyes} onChange=${take("four_eyes", ({ checked }) => checked)} /><span>Four eyes: not by the one who asked</span></label>
     <label class="choice"><input type="checkbox" checked=${draft.reason_required} onChange=${take("reason_required", ({ checked }) => checked)} /><span>A reason must be given</span></label>`;

@@ -135,7 +135,7 @@ function ApprovalFact({ command }) {
   const given = approvalsOf(command);
   if (given.length > 0) {
     return html`${given.map((approval) => html`<span key=${approval.id}>approved by <${Approver} approval=${approval} /></span>`)}
-      ${command.is_verified_by_pc === true && html`<span class="verified">verified by the PC</span>`}
+      ${command.is_verified_by_pc === true && command.status === "completed" && html`<span class="verified">verified by the PC</span>`}
       ${command.is_verified_by_pc === false && html`<span>${unverifiedText}</span>`}`;
   }
   if (isWaiting(command)) return missingText(command) ? null : html`<span class="waits">waits for approval</span>`;

@@ -298,17 +298,21 @@ export interface ApiToken {
   last_used_at?: string | null;
 }
 
-export interface NewPolicy {
-  command_type: string;
-  agent_pattern: string;
+/** What it takes to approve a command. */
+export interface Terms {
   approvals_required: number;
   four_eyes: boolean;
   reason_required: boolean;
   lifetime_s?: number | null;
 }
 
+export interface NewPolicy extends Terms {
+  command_type: string;
+  agent_pattern: string;
+}
+
 export interface Policy extends NewPolicy {
-  id?: string;
+  id: string;
   updated_by?: string;
   updated_at?: string;
 }
@@ -319,7 +323,7 @@ export interface BreakGlassUse {
   agent_id: string;
   command_type: string;
   payload: Payload | null;
-  owners: string[] | string;
+  owners: string[];
   used_at: string;
   reported_at: string;
   result: CommandResult | null;
