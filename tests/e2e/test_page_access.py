@@ -78,7 +78,7 @@ def test_a_removed_key_is_gone_and_the_page_says_that_pcs_still_trust_it(
     page = open_page()
     open_access(page)
 
-    page.get_by_role("button", name="Remove").click()
+    page.get_by_role("button", name="Remove my laptop").click()
     dialog = page.get_by_role("dialog", name="Remove this key?")
     expect(dialog).to_contain_text("PCs go on trusting it")
     dialog.get_by_role("button", name="Remove").click()

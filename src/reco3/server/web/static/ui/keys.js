@@ -144,7 +144,7 @@ function KeyRow({ ownKey }) {
       <span class="tag">${kindTexts[kind] ?? oneLine(kind)}</span>
       <span class="quiet"><bdi>${placeText(ownKey)}</bdi></span>
       <span class="quiet">made <${Moment} stamp=${createdAt} /></span>
-      <button type="button" class="button small ghost" disabled=${!canAct.value} onClick=${() => (removing.value = ownKey)}>Remove</button>
+      <button type="button" class="button small ghost" disabled=${!canAct.value} aria-label=${`Remove ${oneLine(label)}`} onClick=${() => (removing.value = ownKey)}>Remove</button>
     </p>
     <p class="fingerprint" title="Read it aloud to the PC's administrator, who compares it."><span class="quiet">Fingerprint</span> <code>${groupsOf(fingerprint.replaceAll(/[\s-]/gu, ""))}</code></p>
     <details class="pin-fold" open=${newestId.value === keyId}>

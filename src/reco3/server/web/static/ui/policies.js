@@ -54,6 +54,7 @@ function PolicyRow({ policy }) {
 
 /** @param {{ policy: Shapes.Policy }} props */
 function PolicyButtons({ policy }) {
+  const about = `${oneLine(policy.command_type)} on ${oneLine(policy.agent_pattern)}`;
   const remove = async () => {
     try {
       await withProof(() => removePolicy(policy.id));
@@ -64,8 +65,8 @@ function PolicyButtons({ policy }) {
     }
   };
   return html`<div class="button-row">
-    <button type="button" class="button small" disabled=${!canAct.value} onClick=${() => (editing.value = policy)}>Change</button>
-    <button type="button" class="button small ghost" disabled=${!canAct.value} onClick=${remove}>Remove</button>
+    <button type="button" class="button small" disabled=${!canAct.value} aria-label=${`Change the policy of ${about}`} onClick=${() => (editing.value = policy)}>Change</button>
+    <button type="button" class="button small ghost" disabled=${!canAct.value} aria-label=${`Remove the policy of ${about}`} onClick=${remove}>Remove</button>
   </div>`;
 }
 
