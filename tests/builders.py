@@ -22,16 +22,20 @@ from reco3.server.services.agents import AgentService
 from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.audit import AuditService
 from reco3.server.services.break_glass import BreakGlassService
+from reco3.server.services.clones import CloneWatch
 from reco3.server.services.commands import CommandRequest, CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
+from reco3.server.services.enrolments import EnrolmentService
 from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
+from reco3.server.services.key_custody import KeyCustodyService
 from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.passkeys import PasskeyService
 from reco3.server.services.policies import PolicyService
+from reco3.server.services.passwords import Cost, Passwords
 from reco3.server.services.ports import Outside, Store
 from reco3.server.services.reports import ReportService
 from reco3.server.services.tokens import TokenService
@@ -193,6 +197,9 @@ class Rig:
     tokens: TokenService
     denials: DenialService
     agent_keys: AgentKeyService
+    clones: CloneWatch
+    enrolments: EnrolmentService
+    key_custody: KeyCustodyService
 
     async def events(self, *event_types: str) -> list[AuditEvent]:
         """The audit rows of these types (of all when none is named), oldest first."""
@@ -212,7 +219,10 @@ def rig(
     clock, announcer, wakeups, new_id = FakeClock(), RecordingAnnouncer(), Wakeups(), CounterIds()
     outside = Outside(store=store, announcer=announcer, clock=clock, new_id=new_id)
     recorder = IncidentRecorder(new_id)
-    operators = OperatorService(outside, api_key=api_key, secret_key=SECRET)
+    agent_keys, clones = AgentKeyService(outside), CloneWatch(outside)
+    # The real cost of a password is measured where passwords are tested; here it would only be waited for.
+    passwords = Passwords(Cost(iterations=1, memory_kib=64))
+    operators = OperatorService(outside, api_key=api_key, secret_key=SECRET, passwords=passwords)
     return Rig(
         outside=outside,
         store=store,
@@ -226,7 +236,7 @@ def rig(
         approvals=ApprovalService(outside),
         policies=PolicyService(outside),
         break_glass=BreakGlassService(outside),
-        deliveries=DeliveryService(outside, wakeups),
+        deliveries=DeliveryService(outside, wakeups, clones),
         reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),
         audit=AuditService(outside),
@@ -236,5 +246,8 @@ def rig(
         operator_keys=KeyService(outside),
         tokens=TokenService(outside),
         denials=DenialService(outside),
-        agent_keys=AgentKeyService(outside),
+        agent_keys=agent_keys,
+        clones=clones,
+        enrolments=EnrolmentService(outside, agent_keys, wakeups, clones),
+        key_custody=KeyCustodyService(outside, agent_keys, wakeups, clones),
     )

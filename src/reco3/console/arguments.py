@@ -5,10 +5,19 @@ It refuses to guess: abbreviations and unknown options are errors, and a key is 
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from reco3.console.keys import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE, BadUsage
+from reco3.console.api import Api
+from reco3.console.keys import (
+    DEFAULT_URL,
+    KEY_VARIABLE,
+    URL_VARIABLE,
+    BadUsage,
+    find_key,
+    parse_address,
+    refuse_clear_text,
+)
 from reco3.protocol.commands import CommandType, check_payload
 
 MAX_LIST = 500
@@ -31,8 +40,11 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong by raising, so that every command line ends in one place."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise what is wrong instead of ending the program."""
         raise BadUsage(f"{message}\nusage: see {self.prog} --help")
 
 
@@ -57,6 +69,18 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     elif rest:
         raise BadUsage(f"there is no {ascii(rest[0])[:60]} here\nusage: see reco3 commands {options.verb} --help")
     return options
+
+
+def open_api(options: argparse.Namespace, environment: Mapping[str, str]) -> Api:
+    """The server that the options or the environment name, with the operator's key.
+
+    Raises:
+        BadUsage: the address or the key cannot be used.
+    """
+    address = parse_address(getattr(options, "server", None) or environment.get(URL_VARIABLE) or DEFAULT_URL)
+    key = find_key(getattr(options, "api_key_file", None), environment)
+    refuse_clear_text(address, key)
+    return Api(address, key)
 
 
 def parse_payload(command_type: str, words: Sequence[str]) -> dict[str, Any]:
@@ -92,9 +116,9 @@ def _number(text: object) -> int | None:
     return int(text) if isinstance(text, str) and re.fullmatch(r"-?[0-9]{1,15}", text) else None
 
 
-def _parser() -> _Parser:
-    options = _common_options()
-    parser = _Parser(
+def _parser() -> Parser:
+    options = common_options()
+    parser = Parser(
         prog="reco3 commands",
         description="See, request and decide commands on a RECO3 server.",
         epilog=EXAMPLES + EXIT_CODES,
@@ -102,9 +126,9 @@ def _parser() -> _Parser:
         parents=[options],
         allow_abbrev=False,
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
 
-    def add(verb: str, text: str) -> _Parser:
+    def add(verb: str, text: str) -> Parser:
         return verbs.add_parser(verb, help=text, description=text, parents=[options], allow_abbrev=False)
 
     _add_list(add("list", "List commands, newest first."))
@@ -118,8 +142,9 @@ def _parser() -> _Parser:
     return parser
 
 
-def _common_options() -> _Parser:
-    options = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+def common_options() -> Parser:
+    """The options that every verb takes which speaks to a server."""
+    options = Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     options.add_argument("--server", metavar="URL", help=f"default: ${URL_VARIABLE} or {DEFAULT_URL}")
     options.add_argument(
         "--api-key-file",
@@ -131,18 +156,18 @@ def _common_options() -> _Parser:
     return options
 
 
-def _add_list(verb: _Parser) -> None:
+def _add_list(verb: Parser) -> None:
     verb.add_argument("--agent", metavar="AGENT", help="of this PC only")
     verb.add_argument("--status", metavar="STATUS", help="pending, unknown, …; several with commas")
     verb.add_argument("--limit", type=_limit, default=20, metavar="N", help=f"1 to {MAX_LIST}, default 20")
 
 
-def _add_id(verb: _Parser) -> _Parser:
+def _add_id(verb: Parser) -> Parser:
     verb.add_argument("id", metavar="ID", type=_not_empty, help="the command's id, as `list` shows it")
     return verb
 
 
-def _add_create(verb: _Parser) -> None:
+def _add_create(verb: Parser) -> None:
     verb.add_argument("type", metavar="TYPE", type=_not_empty, help=", ".join(CommandType))
     verb.add_argument("agent", metavar="AGENT", type=_not_empty, help="the PC's id")
     verb.add_argument("payload", metavar="key=value", nargs="*", default=[], help="such as mode=SAFE or process=nginx")
@@ -156,11 +181,11 @@ def _add_create(verb: _Parser) -> None:
     _add_wait(verb)
 
 
-def _add_wait(verb: _Parser) -> None:
+def _add_wait(verb: Parser) -> None:
     verb.add_argument("--wait", action="store_true", help="wait until the command has ended, and say how")
 
 
-def _add_resolve(verb: _Parser) -> None:
+def _add_resolve(verb: Parser) -> None:
     _add_id(verb)
     verb.add_argument("outcome", metavar="ran|did-not-run", choices=("ran", "did-not-run"), help="what you found")
     verb.add_argument("--reason", type=_reason, required=True, metavar="TEXT", help="how you know; kept with your name")

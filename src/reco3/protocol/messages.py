@@ -126,3 +126,23 @@ class CommandReport:
     command_id: str
     status: str
     result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentRequest:
+    """`POST /agent/enrol`: `key_hash` is the SHA-256 of the key that the PC made, in hexadecimal digits.
+
+    Without `agent_id` the PC takes the name that the token is for.
+    """
+
+    token: str
+    key_hash: str
+    agent_id: str | None = None
+    platform: str | None = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NextKey:
+    """`POST /agent/key`: the SHA-256 of the key that the PC will use from now on."""
+
+    next_key_hash: str

@@ -3,12 +3,13 @@
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from starlette.types import ASGIApp
 
+from reco3.server.domain.agent_keys import Retired
 from reco3.server.domain.errors import StartRefused
 from reco3.server.domain.history import Keeping
 from reco3.server.services.accounts import AccountService
@@ -17,11 +18,14 @@ from reco3.server.services.agents import AgentService
 from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.audit import AuditService
 from reco3.server.services.break_glass import BreakGlassService
+from reco3.server.services.clones import CloneWatch
 from reco3.server.services.commands import CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
+from reco3.server.services.enrolments import EnrolmentService
 from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
+from reco3.server.services.key_custody import KeyCustodyService
 from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
@@ -44,6 +48,7 @@ from reco3.server.web.serving import DeadlineProtocol, bind, serve
 
 DENIAL_FLUSH_S = 10
 PRUNE_S = 300
+MAX_WARNED = 20
 
 log = logging.getLogger("reco3.server")
 
@@ -66,7 +71,6 @@ class House:
     settings: Settings
     database: Database
     services: Services
-    agent_keys: AgentKeyService
     retention: RetentionService
     wakeups: Wakeups
     live: LiveHub
@@ -75,7 +79,7 @@ class House:
     def app(self) -> ASGIApp:
         """The ASGI application; its lifespan opens and closes the house."""
         authenticator = Authenticator(
-            self.agent_keys,
+            self.services.agent_keys,
             self.services.operators,
             self.services.denials,
             implicit_admin=self.settings.implicit_admin,
@@ -93,7 +97,9 @@ class House:
 
     def protocol(self) -> ExpressLane:
         """What speaks HTTP on a new connection: the express lane, with the ordinary protocol behind it."""
-        services = ExpressServices(self.agent_keys, self.services.agents, self.services.deliveries, self.wakeups)
+        services = ExpressServices(
+            self.services.agent_keys, self.services.agents, self.services.deliveries, self.wakeups
+        )
         return ExpressLane(services, DeadlineProtocol, self.crowd, utc_now)
 
     def say_farewell(self) -> None:
@@ -105,7 +111,7 @@ class House:
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:
         self.database.start()
         await self.services.approvals.open_fleet()
-        await self.agent_keys.seed(self.settings.agent_keys)
+        _warn_of_retired(await self.services.agent_keys.seed(self.settings.agent_keys))
         await self._offer_set_up()
         async with running(self._tasks()):
             yield
@@ -141,6 +147,7 @@ def build_house(settings: Settings) -> House:
     database.open()
     wakeups, live = Wakeups(), LiveHub(utc_now)
     outside = Outside(store=database, announcer=live, clock=utc_now, new_id=new_id)
+    agent_keys, clones = AgentKeyService(outside), CloneWatch(outside)
     recorder = IncidentRecorder(new_id)
     operators = OperatorService(
         outside,
@@ -156,7 +163,7 @@ def build_house(settings: Settings) -> House:
         approvals=ApprovalService(outside),
         policies=PolicyService(outside),
         break_glass=BreakGlassService(outside),
-        deliveries=DeliveryService(outside, wakeups),
+        deliveries=DeliveryService(outside, wakeups, clones),
         reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),
         audit=AuditService(outside),
@@ -166,17 +173,31 @@ def build_house(settings: Settings) -> House:
         operator_keys=KeyService(outside),
         tokens=TokenService(outside),
         denials=DenialService(outside),
+        agent_keys=agent_keys,
+        enrolments=EnrolmentService(outside, agent_keys, wakeups, clones),
+        key_custody=KeyCustodyService(outside, agent_keys, wakeups, clones),
     )
     return House(
         settings=settings,
         database=database,
         services=services,
-        agent_keys=AgentKeyService(outside),
         retention=RetentionService(outside, Retention(_keeping(settings), settings.log_retention)),
         wakeups=wakeups,
         live=live,
         crowd=Crowd(raised_descriptor_limit()),
     )
+
+
+def _warn_of_retired(keys: Sequence[Retired]) -> None:
+    for key in keys[:MAX_WARNED]:
+        log.warning(
+            "settings_key_opens_nothing agent_id=%s why=%s hint=%s",
+            key.agent_id,
+            key.why,
+            "take it out of RECO3_AGENT_KEYS, or give the PC another key there",
+        )
+    if len(keys) > MAX_WARNED:
+        log.warning("settings_keys_open_nothing count=%d, the first of them above", len(keys))
 
 
 def _keeping(settings: Settings) -> Keeping:

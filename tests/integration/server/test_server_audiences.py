@@ -20,6 +20,7 @@ STRANGERS_ROUTES = {
     ("POST", "/api/session/passkey"),
     ("POST", "/api/invitations/accept"),
     ("POST", "/api/setup"),
+    ("POST", "/agent/enrol"),
 }
 REFUSED = {"error": "unauthorized", "message": "Valid credentials are required."}
 OPERATOR = {"X-API-Key": KEY}

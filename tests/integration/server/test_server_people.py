@@ -28,7 +28,7 @@ def services(store: Database) -> Rig:
 
 async def everything_stored(store: Database) -> str:
     """All rows of the tables that hold credentials or tell of them, as one text."""
-    tables = ("agent_keys", "operators", "sessions", "audit_log")
+    tables = ("agent_keys", "enrolment_tokens", "operators", "sessions", "audit_log")
     queries = [text(f"SELECT * FROM {table}") for table in tables]
     found = await store.read(lambda tx: [list(map(tuple, tx._connection.execute(query))) for query in queries])
     return json.dumps(found, default=str)
@@ -54,7 +54,7 @@ async def test_keys_are_stored_as_hashes_and_a_hash_opens_nothing(services: Rig,
     stored = await store.read(lambda tx: tx.keys.all())
 
     assert "devkey-in-clear" not in await everything_stored(store)
-    assert not services.agent_keys.is_valid(PC, stored[PC])
+    assert not services.agent_keys.is_valid(PC, stored[PC].key_hash)
 
 
 async def test_seeded_keys_outlive_the_settings_and_a_changed_one_replaces_the_old(store: Database) -> None:

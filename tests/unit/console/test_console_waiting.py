@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from reco3.console.api import Json, Unreachable
-from reco3.console.commands import LONGEST_LOOK_S, PATIENCE_S, Waiting, end_text
+from reco3.console.waiting import LONGEST_LOOK_S, PATIENCE_S, Waiting, end_text
 
 
 def script(*answers: Json | Unreachable) -> Callable[[], Json]:

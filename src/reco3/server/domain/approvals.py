@@ -253,7 +253,7 @@ def named_key(signature: Signature, keys: Iterable[OperatorKey]) -> OperatorKey:
         BadInput: `unknown_key`.
     """
     for key in keys:
-        if (key.key_id, key.kind) == (signature.key_id, signature.kind):
+        if key.key_id == signature.key_id and key.kind is signature.kind:
             return key
     raise BadInput("signature.key_id", "expected one of your own keys, registered and not revoked", code="unknown_key")
 

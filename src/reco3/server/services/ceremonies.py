@@ -121,9 +121,8 @@ def _refuse_other_formats(attestation_object: bytes) -> None:
     if len(attestation_object) > _MAX_BYTES:
         raise AttestationRefused(f"expected at most {_MAX_BYTES} bytes")
     parsed = parse_attestation_object(attestation_object)
-    # The package types it as an enumeration and gives the text.
     if parsed.fmt not in ("none", "packed") or parsed.att_stmt.x5c:
-        raise AttestationRefused(f"expected no certificates, got the format {parsed.fmt}")
+        raise AttestationRefused(f"expected no certificates, got the format {ascii(parsed.fmt)[:40]}")
 
 
 def _public_key_info(cose_key: bytes) -> str:

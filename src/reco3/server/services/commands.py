@@ -113,9 +113,7 @@ class CommandService:
         self._announce(command)
         return command
 
-    async def approve(
-        self, command_id: str, operator: Operator, given: GivenApproval = NOTHING_MORE
-    ) -> TakenApproval:
+    async def approve(self, command_id: str, operator: Operator, given: GivenApproval = NOTHING_MORE) -> TakenApproval:
         """Record a human's yes; with enough of them the PC that waits is woken at once.
 
         Raises:

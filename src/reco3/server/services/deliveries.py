@@ -16,6 +16,7 @@ from reco3.server.domain.commands import (
     may_deliver,
     must_hear_of_cancel,
 )
+from reco3.server.services.clones import CloneWatch, deliverable
 from reco3.server.services.command_rows import command_event, give_up
 from reco3.server.services.ports import Outside, Transaction
 from reco3.server.services.wakeups import Wakeups
@@ -46,9 +47,10 @@ class Pulled:
 class DeliveryService:
     """The way from the queue to the PCs."""
 
-    def __init__(self, outside: Outside, wakeups: Wakeups) -> None:
+    def __init__(self, outside: Outside, wakeups: Wakeups, clones: CloneWatch) -> None:
         self._outside = outside
         self._wakeups = wakeups
+        self.note_journal = clones.note
 
     async def pull(
         self, agent_id: str, *, journal: str | None, wait_s: float, gone: asyncio.Future[Any] | None = None
@@ -60,6 +62,7 @@ class DeliveryService:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         event = asyncio.Event()
+        self.note_journal(agent_id, journal)
         self._wakeups.enter(agent_id, event.set)
         try:
             while True:
@@ -107,7 +110,7 @@ async def _woken(event: asyncio.Event, timeout_s: float, gone: asyncio.Future[An
 
 
 def _news(tx: Transaction, agent_id: str, journal: str | None, now: datetime) -> News:
-    in_flight = tx.commands.in_flight(agent_id)
+    in_flight = deliverable(tx, agent_id)
     is_due = any(
         may_deliver(command, now, journal=journal)
         or must_hear_of_cancel(command, now, journal=journal)
@@ -120,7 +123,7 @@ def _news(tx: Transaction, agent_id: str, journal: str | None, now: datetime) ->
 
 
 def _deliver(tx: Transaction, agent_id: str, journal: str | None, now: datetime) -> Pulled:
-    in_flight = tx.commands.in_flight(agent_id)
+    in_flight = deliverable(tx, agent_id)
     for command in in_flight:
         if lost_its_journal(command, journal=journal):
             give_up(tx, command, now, why="the PC's journal, which knew this command, is gone")

@@ -33,7 +33,13 @@ class OperatorService:
     """Who stands at the console."""
 
     def __init__(
-        self, outside: Outside, *, api_key: str | None, secret_key: str, has_implicit_admin: bool = False
+        self,
+        outside: Outside,
+        *,
+        api_key: str | None,
+        secret_key: str,
+        has_implicit_admin: bool = False,
+        passwords: Passwords | None = None,
     ) -> None:
         self._outside = outside
         self._api_key_hash = secret_hash(api_key) if api_key else None
@@ -41,7 +47,7 @@ class OperatorService:
         self._guesses = GuessLimiter(outside.clock)
         self.directory = Directory(has_built_in_admin=api_key is not None or has_implicit_admin)
         self.sessions = SessionService(outside, self.directory, secret_key=secret_key)
-        self.passwords = Passwords()
+        self.passwords = passwords or Passwords()
 
     @property
     def is_locked(self) -> bool:

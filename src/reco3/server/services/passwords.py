@@ -7,6 +7,7 @@ a second of one core, and heartbeats keep the other.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 from argon2 import PasswordHasher
@@ -15,23 +16,34 @@ from argon2.exceptions import VerificationError
 from reco3.server.domain.errors import Busy
 from reco3.server.domain.passwords import normalized
 
-ITERATIONS = 3
-MEMORY_KIB = 64 * 1024
-LANES = 1
 AT_ONCE = 2
 MAX_WAITING = 16
 
-# Nobody's: it keeps a log-in under an unknown name as slow as under a known one.
-NOBODYS_HASH = f"$argon2id$v=19$m={MEMORY_KIB},t={ITERATIONS},p={LANES}${'A' * 22}${'A' * 43}"
-
 ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one guess costs whoever stole the hashes."""
+
+    iterations: int = 3
+    memory_kib: int = 64 * 1024
+    lanes: int = 1
+
+    @property
+    def nobodys_hash(self) -> str:
+        """A hash that belongs to no password: a log-in under an unknown name takes as long as under a known one."""
+        salt, digest = "A" * 22, "A" * 43
+        return f"$argon2id$v=19$m={self.memory_kib},t={self.iterations},p={self.lanes}${salt}${digest}"
 
 
 class Passwords:
     """Hashes and compares."""
 
-    def __init__(self) -> None:
-        self._hasher = PasswordHasher(time_cost=ITERATIONS, memory_cost=MEMORY_KIB, parallelism=LANES)
+    def __init__(self, cost: Cost | None = None) -> None:
+        cost = cost or Cost()
+        self._hasher = PasswordHasher(cost.iterations, cost.memory_kib, cost.lanes)
+        self._nobodys_hash = cost.nobodys_hash
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reco3-password")
         self._waiting = 0
 
@@ -49,7 +61,7 @@ class Passwords:
         Raises:
             Busy: too many wait already.
         """
-        is_same = await self._run(lambda: self._is_same(normalized(password), stored or NOBODYS_HASH))
+        is_same = await self._run(lambda: self._is_same(normalized(password), stored or self._nobodys_hash))
         return is_same and stored is not None
 
     def _is_same(self, password: str, stored: str) -> bool:

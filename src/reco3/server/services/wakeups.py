@@ -15,6 +15,7 @@ class Wakeups:
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[Wake, ...]] = {}
         self._with_news: set[str] = set()
+        self._expelled: set[str] = set()
         self._is_complete = False
         self._is_closing = False
 
@@ -30,6 +31,10 @@ class Wakeups:
     def may_have_news(self, agent_id: str) -> bool:
         """Whether the database must be asked: False only when nothing is in flight for this PC."""
         return agent_id in self._with_news or not self._is_complete or self._is_closing
+
+    def is_awaited(self, agent_id: str) -> bool:
+        """Whether a pull of this PC is held."""
+        return agent_id in self._waiting
 
     def enter(self, agent_id: str, wake: Wake) -> None:
         """Call `wake` whenever something new is there for this PC, until `leave`."""
@@ -57,7 +62,17 @@ class Wakeups:
 
     def settle(self, agent_id: str) -> None:
         """Nothing is in flight for this PC: said before the database is asked; `note` takes it back."""
-        self._with_news.discard(agent_id)
+        if agent_id not in self._expelled:
+            self._with_news.discard(agent_id)
+
+    def expel(self, agent_id: str) -> None:
+        """This PC's key opens nothing any more: every pull that it holds asks the database, and is refused there."""
+        self._expelled.add(agent_id)
+        self.wake(agent_id)
+
+    def readmit(self, agent_id: str) -> None:
+        """This PC has another key."""
+        self._expelled.discard(agent_id)
 
     def load(self, agent_ids: Collection[str]) -> None:
         """Learn from the database which PCs have something in flight; wakes those that were not known."""

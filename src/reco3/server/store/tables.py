@@ -328,6 +328,8 @@ agent_keys = Table(
     Column("source", Text, nullable=False, server_default="settings"),
     # Two PCs seem to use this key: nothing strong is delivered until an operator says which one is real.
     Column("clone_suspected_at", UtcTime),
+    # What the settings last gave: unchanged there, it does not bring back what was revoked or replaced here.
+    Column("settings_key_hash", Text),
 )
 
 enrolment_tokens = Table(

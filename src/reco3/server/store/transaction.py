@@ -10,6 +10,7 @@ from reco3.server.store.audit import AuditTable
 from reco3.server.store.break_glass import BreakGlassTable
 from reco3.server.store.commands import CommandTable
 from reco3.server.store.comments import CommentTable
+from reco3.server.store.enrolments import EnrolmentTable
 from reco3.server.store.facts import FactTable
 from reco3.server.store.history import HistoryTable
 from reco3.server.store.incidents import IncidentTable
@@ -83,6 +84,11 @@ class TableTransaction:
     def keys(self) -> AgentKeyTable:
         """The `agent_keys` table."""
         return AgentKeyTable(self._connection)
+
+    @cached_property
+    def enrolments(self) -> EnrolmentTable:
+        """The `enrolment_tokens` table."""
+        return EnrolmentTable(self._connection)
 
     @cached_property
     def facts(self) -> FactTable:

@@ -80,7 +80,7 @@ class AgentApi:
     async def heartbeat(self, request: Request) -> Response:
         """Take a heartbeat; answered once it is durable."""
         now = self._clock()
-        heartbeat = _decoded(_decode_heartbeat, await request.body())
+        heartbeat = decoded(_decode_heartbeat, await request.body())
         taken = TakenHeartbeat(request.state.caller, heartbeat, _encode(heartbeat).decode(), now)
         await self._agents.record_heartbeat(taken)
         answer: dict[str, object] = {"status": "ok", "server_time": time_text(now)}
@@ -91,7 +91,7 @@ class AgentApi:
     @serves(LOGS_AUDIENCE)
     async def logs(self, request: Request) -> Response:
         """Take log lines; answered once they are durable."""
-        batch = _decoded(_decode_logs, await request.body())
+        batch = decoded(_decode_logs, await request.body())
         stored = await self._logs.record_batch(TakenBatch(request.state.caller, batch, self._clock()))
         answer: dict[str, object] = {
             "status": "ok",
@@ -120,7 +120,7 @@ class AgentApi:
     @serves(AGENT)
     async def report(self, request: Request) -> Response:
         """Take a command's result; a repeated report is answered alike."""
-        body = _decoded(_decode_report, await request.body())
+        body = decoded(_decode_report, await request.body())
         if not body.command_id:
             raise BadInput("command_id", "is missing")
         if "\0" in body.command_id:
@@ -135,7 +135,12 @@ class AgentApi:
         return json_answer({"status": "ok"})
 
 
-def _decoded(decode: Callable[[bytes], MessageT], body: bytes) -> MessageT:
+def decoded(decode: Callable[[bytes], MessageT], body: bytes) -> MessageT:
+    """The message in a body.
+
+    Raises:
+        BadInput: names the field.
+    """
     try:
         return decode(body)
     except msgspec.MsgspecError as err:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reco3 import __version__
 from reco3.server.domain.operators import Role
 from reco3.server.services.accounts import AccountService
+from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.audit import AuditService
@@ -19,8 +21,10 @@ from reco3.server.services.break_glass import BreakGlassService
 from reco3.server.services.commands import CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
+from reco3.server.services.enrolments import EnrolmentService
 from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentService
+from reco3.server.services.key_custody import KeyCustodyService
 from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
@@ -33,16 +37,19 @@ from reco3.server.web.agent_api import AgentApi, AgentServices
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.auth import Authenticator
 from reco3.server.web.connections import Crowd
+from reco3.server.web.enrol_api import EnrolApi
 from reco3.server.web.errors import exception_handlers, json_answer
 from reco3.server.web.guards import guard_routes
 from reco3.server.web.live import LiveHub
 from reco3.server.web.openapi import with_agent_paths
 from reco3.server.web.operator_api.accounts import account_routes
+from reco3.server.web.operator_api.agent_keys import agent_key_routes
 from reco3.server.web.operator_api.agents import agent_routes
 from reco3.server.web.operator_api.approvals import approval_routes
 from reco3.server.web.operator_api.audit import audit_routes
 from reco3.server.web.operator_api.break_glass import break_glass_routes
 from reco3.server.web.operator_api.commands import command_routes
+from reco3.server.web.operator_api.enrolments import enrolment_routes
 from reco3.server.web.operator_api.fleet import fleet_routes
 from reco3.server.web.operator_api.incidents import incident_routes
 from reco3.server.web.operator_api.keys import key_routes
@@ -91,6 +98,9 @@ class Services:
     operator_keys: KeyService
     tokens: TokenService
     denials: DenialService
+    agent_keys: AgentKeyService
+    enrolments: EnrolmentService
+    key_custody: KeyCustodyService
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,9 @@ def build_app(
         TypeError: a route declares no audience.
     """
     agent_services = AgentServices(services.agents, services.logs, services.deliveries, services.reports)
-    agent_app = _agent_app(AgentApi(agent_services, options.crowd, clock), authenticator)
+    enrol_api = EnrolApi(services.enrolments, services.agent_keys, services.denials)
+    routes = [*AgentApi(agent_services, options.crowd, clock).routes(), *enrol_api.routes()]
+    agent_app = _agent_app(routes, authenticator)
     operator_app = _operator_app(_routers(services, live, options, clock), authenticator, lifespan)
     return _FrontDoor(agent_app, operator_app)
 
@@ -131,6 +143,8 @@ def _routers(services: Services, live: LiveHub, options: WebOptions, clock: Cloc
         key_routes(services.operator_keys),
         token_routes(services.tokens),
         agent_routes(services.agents, services.history, clock),
+        agent_key_routes(services.key_custody, clock),
+        enrolment_routes(services.enrolments, clock),
         log_routes(services.logs, clock),
         command_routes(services.commands, services.approvals, services.reports, clock),
         approval_routes(services.commands, services.approvals, clock),
@@ -144,8 +158,7 @@ def _routers(services: Services, live: LiveHub, options: WebOptions, clock: Cloc
     ]
 
 
-def _agent_app(api: AgentApi, authenticator: Authenticator) -> Starlette:
-    routes = api.routes()
+def _agent_app(routes: list[Route], authenticator: Authenticator) -> Starlette:
     guard_routes(routes, authenticator)
     app = Starlette(routes=routes, exception_handlers=exception_handlers)
     # A redirect would repeat whatever the Host header says.

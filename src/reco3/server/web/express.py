@@ -228,6 +228,7 @@ class ExpressProtocol(asyncio.Protocol):
     def _take_pull(self, request: ExpressRequest) -> None:
         lane, self._agent_id, self._journal = self._lane, request.agent_id, request.journal
         self._owes, self._is_waiting, self._was_woken = True, True, False
+        lane.services.deliveries.note_journal(self._agent_id, self._journal)
         lane.services.wakeups.enter(self._agent_id, self._woken)
         if lane.services.wakeups.may_have_news(self._agent_id):
             self._ask_database(request.wait_s)

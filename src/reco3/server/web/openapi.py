@@ -5,19 +5,21 @@ from typing import Any
 import msgspec
 
 from reco3.protocol.limits import MAX_PULL_WAIT_S
-from reco3.protocol.messages import CommandReport, Heartbeat, LogBatch
+from reco3.protocol.messages import CommandReport, EnrolmentRequest, Heartbeat, LogBatch, NextKey
 
 _posts = {
     "/agent/heartbeat": (Heartbeat, "Take a heartbeat; answered once it is durable."),
     "/agent/logs": (LogBatch, "Take log lines; answered once they are durable."),
     "/agent/report": (CommandReport, "Take a command's result."),
+    "/agent/key": (NextKey, "Let the PC's next key open the door too, until it is used for the first time."),
+    "/agent/enrol": (EnrolmentRequest, "Let a PC in that holds a token, with a key of its own making."),
 }
 _wait = {"name": "wait", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": MAX_PULL_WAIT_S}}
 _header = {"in": "header", "required": True, "schema": {"type": "string"}}
 
 
 def with_agent_paths(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with the four routes of the agent protocol added."""
+    """The document with the routes of the agent protocol added."""
     messages = [message for message, _ in _posts.values()]
     schemas, components = msgspec.json.schema_components(messages, ref_template="#/components/schemas/{name}")
     paths = {
@@ -26,6 +28,8 @@ def with_agent_paths(document: dict[str, Any]) -> dict[str, Any]:
     }
     pull = _operation("Hand out commands, held open for `wait` seconds at most.")
     paths["/agent/pull"] = {"get": {**pull, "parameters": [*pull["parameters"], _wait]}}
+    paths["/agent/key"]["get"] = _operation("Tell a PC that its key is good.")
+    del paths["/agent/enrol"]["post"]["parameters"]  # The token in the body says who it is.
     known = document.get("components", {})
     return {
         **document,

@@ -28,6 +28,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("revoked_at", UtcTime))
         table.add_column(sa.Column("source", sa.Text, nullable=False, server_default="settings"))
         table.add_column(sa.Column("clone_suspected_at", UtcTime))
+        table.add_column(sa.Column("settings_key_hash", sa.Text))
     with op.batch_alter_table("operators", naming_convention=_NAMES) as table:
         table.alter_column("api_key_hash", existing_type=sa.Text, nullable=True)
         table.add_column(sa.Column("password_hash", sa.Text))
