@@ -106,12 +106,22 @@ def _command_of(handler: Any, command_id: str) -> Json | None:
     return row
 
 
+def _seen(agents: list[Json], row: Json) -> Expected | None:
+    """The process as its PC reports it, None when it does not."""
+    for agent in agents:
+        for process in agent["metrics"]["processes"] if agent["agent_id"] == row["agent_id"] else ():
+            if process["name"] == row["payload"].get("process"):
+                is_running = process["running"]
+                return Expected(process["pid"], process["create_time_ms"]) if is_running else Expected(None, None)
+    return None
+
+
 def envelope(handler: Any, parts: list[str], _body: Json) -> None:
     if (row := _command_of(handler, parts[0])) is None:
         return
     access = handler.server_rows.access
     try:
-        body = access.bodies.get(row["id"]) or envelope_of(row)
+        body = access.bodies.get(row["id"]) or envelope_of(row, expect=_seen(handler.server_rows.agents, row))
     except BadEnvelope:
         handler._json(404, {"error": "envelope_not_found", "message": "This command has none."})
         return

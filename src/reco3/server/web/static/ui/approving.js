@@ -113,8 +113,14 @@ function isSignatureNeeded(command, envelope) {
 function Briefing({ command, envelope }) {
   const { type, payload } = envelope?.fields ?? command;
   return html`<p class="dialog-sentence"><bdi>${sentenceOf(type, payload)}</bdi></p>
-    ${envelope ? html`<${EnvelopeFactList} fields=${envelope.fields} />` : html`<${CommandFactList} command=${command} /><${ExpectationNote} command=${command} />`}
+    ${envelope ? html`<${EnvelopeFactList} fields=${envelope.fields} />` : html`<${CommandFactList} command=${command} />`}
+    ${!isTied(command, envelope) && html`<${ExpectationNote} command=${command} />`}
     <${Progress} command=${command} />`;
+}
+
+/** Whether the bytes name the process and the PC compares it. @param {Shapes.Command} command @param {Shapes.ReadEnvelope | null} envelope */
+function isTied(command, envelope) {
+  return Boolean(envelope?.fields.expect && findAgent(command.agent_id)?.metrics?.journal);
 }
 
 /** @param {{ command: Shapes.Command }} props */
