@@ -173,6 +173,11 @@ class World:
             )
         connection.close()
 
+    def forget_proofs(self) -> None:
+        """Let every session's last proof be long ago."""
+        with sqlite3.connect(self.folder / "instance/reco3.db", timeout=10) as connection:
+            connection.execute("UPDATE sessions SET proved_at = NULL")
+
     def audit_of(self, ref_id: str) -> list[str]:
         rows = self.sql(f"SELECT event_type FROM audit_log WHERE ref_id = '{ref_id}' ORDER BY id")
         return [row[0] for row in rows]

@@ -22,6 +22,8 @@ from reco3.server.domain.metrics import Sample, check_metrics, sample_of
         ("disk_total_gb", 1e300),
         ("hostname", "h" * 257),
         ("platform", "p" * 257),
+        ("approvers_pinned", -1),
+        ("trust_version", "v" * 257),
         ("processes", [WatchedProcess("p", running=True)] * 201),
     ],
 )
@@ -38,6 +40,7 @@ def test_an_older_agent_may_send_nothing_at_all() -> None:
 
 def test_the_largest_counter_and_a_busy_pc_are_taken() -> None:
     check_metrics(metrics(net_bytes_sent=2**63 - 1, cpu_percent=100.0, apply_enabled=True))
+    check_metrics(metrics(approvers_pinned=2, approvals_required=2, trust_version="0123456789abcdef"))
 
 
 def test_a_sample_keeps_the_five_numbers_of_the_history() -> None:

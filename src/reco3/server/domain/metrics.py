@@ -43,7 +43,7 @@ def check_metrics(metrics: Metrics) -> None:
         raise BadInput("metrics.processes", f"expected at most {MAX_PROCESSES} entries, got {len(metrics.processes)}")
 
 
-_TEXTS = ("platform", "hostname", "mode", "journal")
+_TEXTS = ("platform", "hostname", "mode", "journal", "trust_version")
 _NUMBERS = tuple(
     field.name for field in fields(Metrics) if field.name not in (*_TEXTS, "apply_enabled", "processes", "interfaces")
 )
