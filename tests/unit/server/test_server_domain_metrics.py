@@ -38,6 +38,10 @@ def test_an_older_agent_may_send_nothing_at_all() -> None:
     check_metrics(Metrics())
 
 
+def test_a_pc_may_say_whom_it_obeys() -> None:
+    check_metrics(metrics(approvers_pinned=3, approvals_required=2, trust_version="0123456789abcdef"))
+
+
 def test_the_largest_counter_and_a_busy_pc_are_taken() -> None:
     check_metrics(metrics(net_bytes_sent=2**63 - 1, cpu_percent=100.0, apply_enabled=True))
     check_metrics(metrics(approvers_pinned=2, approvals_required=2, trust_version="0123456789abcdef"))
