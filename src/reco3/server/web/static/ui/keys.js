@@ -65,7 +65,7 @@ export function KeysSection() {
   const keys = ownKeys.value;
   return html`<section class="panel keys" aria-labelledby="keys-heading">
     <header class="panel-head"><h2 id="keys-heading">Your keys</h2></header>
-    <p class="panel-words">With a key you sign what you approve, and a PC that pins the key checks it by itself: then even a hacked server cannot approve in your name.</p>
+    <p class="panel-words">With a key you sign what you approve, and a PC that pins the key checks it by itself: the server alone cannot approve in your name.</p>
     <${NewKeyForm} />
     ${keys && keys.length === 0 && html`<p class="empty">You have no key yet.</p>`}
     ${keys && keys.length > 0 && html`<ul class="rows">${keys.map((key) => html`<${KeyRow} key=${key.key_id} ownKey=${key} />`)}</ul>`}

@@ -21,7 +21,7 @@ export function isWaiting({ status, needs_approval: isNeeded, approved }) {
 
 /** The human yeses so far. @param {Shapes.Command} command */
 export function approvalsOf({ approvals, approval }) {
-  return approvals ?? (approval ? [approval] : []);
+  return approvals?.length ? approvals : approval ? [approval] : [];
 }
 
 /** @param {Shapes.Command} command @param {string} me */
