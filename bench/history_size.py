@@ -237,6 +237,9 @@ class _Silent:
     def announce(self, topic: str, agent_id: str) -> None:
         """Say nothing."""
 
+    def dismiss(self, name: str) -> None:
+        """End nothing."""
+
 
 async def measure_stalls(path: Path, *, rows: int) -> Stalls | None:
     """Forget half of so many rows while heartbeats are written one after another."""

@@ -16,9 +16,12 @@ from reco3.server.domain.commands import AgentReport, Approval, Command, Command
 from reco3.server.domain.history import Keeping
 from reco3.server.domain.metrics import Sample
 from reco3.server.domain.operators import LoginMethod, Operator, Role
+from reco3.server.services.accounts import AccountService
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
+from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.audit import AuditService
+from reco3.server.services.break_glass import BreakGlassService
 from reco3.server.services.clones import CloneWatch
 from reco3.server.services.commands import CommandRequest, CommandService
 from reco3.server.services.deliveries import DeliveryService
@@ -27,10 +30,15 @@ from reco3.server.services.enrolments import EnrolmentService
 from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
 from reco3.server.services.key_custody import KeyCustodyService
+from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
+from reco3.server.services.passkeys import PasskeyService
+from reco3.server.services.passwords import Cost, Passwords
+from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Outside, Store
 from reco3.server.services.reports import ReportService
+from reco3.server.services.tokens import TokenService
 from reco3.server.services.wakeups import Wakeups
 
 PC = "pc-001"
@@ -175,11 +183,18 @@ class Rig:
     history: HistoryService
     logs: LogService
     commands: CommandService
+    approvals: ApprovalService
+    policies: PolicyService
+    break_glass: BreakGlassService
     deliveries: DeliveryService
     reports: ReportService
     incidents: IncidentService
     audit: AuditService
     operators: OperatorService
+    accounts: AccountService
+    passkeys: PasskeyService
+    operator_keys: KeyService
+    tokens: TokenService
     denials: DenialService
     agent_keys: AgentKeyService
     clones: CloneWatch
@@ -205,6 +220,9 @@ def rig(
     outside = Outside(store=store, announcer=announcer, clock=clock, new_id=new_id)
     recorder = IncidentRecorder(new_id)
     agent_keys, clones = AgentKeyService(outside), CloneWatch(outside)
+    # The real cost of a password is measured where passwords are tested; here it would only be waited for.
+    passwords = Passwords(Cost(iterations=1, memory_kib=64))
+    operators = OperatorService(outside, api_key=api_key, secret_key=SECRET, passwords=passwords)
     return Rig(
         outside=outside,
         store=store,
@@ -215,11 +233,18 @@ def rig(
         history=HistoryService(outside, Keeping()),
         logs=LogService(outside, recorder),
         commands=CommandService(outside, wakeups, approval_required=approval_required),
+        approvals=ApprovalService(outside),
+        policies=PolicyService(outside),
+        break_glass=BreakGlassService(outside),
         deliveries=DeliveryService(outside, wakeups, clones),
         reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),
         audit=AuditService(outside),
-        operators=OperatorService(outside, api_key=api_key, secret_key=SECRET),
+        operators=operators,
+        accounts=AccountService(outside, operators),
+        passkeys=PasskeyService(outside, operators),
+        operator_keys=KeyService(outside),
+        tokens=TokenService(outside),
         denials=DenialService(outside),
         agent_keys=agent_keys,
         clones=clones,

@@ -31,10 +31,15 @@ class RecordingAnnouncer:
     """Remembers what the live stream was told."""
 
     announced: list[tuple[str, str]] = field(default_factory=list)
+    dismissed: list[str] = field(default_factory=list)
 
     def announce(self, topic: str, agent_id: str) -> None:
         """Remember one hint."""
         self.announced.append((topic, agent_id))
+
+    def dismiss(self, name: str) -> None:
+        """Remember whose streams were ended."""
+        self.dismissed.append(name)
 
 
 class CounterIds:

@@ -12,17 +12,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reco3 import __version__
+from reco3.agent import signers
 from reco3.agent.config import AgentConfig, ConfigError, forget_parser, load_config, writable_by
 from reco3.agent.contacts import Contact
 from reco3.agent.control import Control, ControlParts
 from reco3.agent.http_client import HttpClient
-from reco3.agent.journal import Journal, JournalError, StateDirLock
+from reco3.agent.journal import Journal, StateDirLock
+from reco3.agent.local_state import JOURNAL_FILE, StartError, local_journal, make_state_dir
 from reco3.agent.log_file import close_log, log_event, open_log
 from reco3.agent.modes import Modes
 from reco3.agent.telemetry import Telemetry
@@ -38,18 +40,21 @@ EXIT_UNUSABLE = 2
 STOP_WITHIN_S = 4.5
 BREAK_OFF_AFTER_S = 1.0
 LOOK_FOR_SIGNALS_EVERY_S = 1.0
-JOURNAL_FILE = "agent.db"
-
-
-class StartError(Exception):
-    """The agent cannot run; the text is one line for the PC's administrator."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the agent, check its config, or do what a person at the PC asks for; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    verbs = {"mode": _set_mode, "veto": _veto, "waiting": _show_waiting, "trust-clock": _trust_clock}
-    verbs |= {"enrol": _enrol, "rotate-key": _rotate_key}
+    verbs = {
+        "mode": _set_mode,
+        "veto": _veto,
+        "waiting": _show_waiting,
+        "trust-clock": _trust_clock,
+        "trust": _trust,
+        "break-glass": _break_glass,
+        "enrol": _enrol,
+        "rotate-key": _rotate_key,
+    }
     try:
         if words and words[0] in verbs:
             return verbs[words[0]](words[1:])
@@ -67,8 +72,9 @@ def _check_or_run(words: list[str]) -> int:
         prog="reco3 agent",
         description="Watch this PC and carry out what its own config allows.",
         epilog="On the PC itself: reco3 agent mode NORMAL CONFIG (to leave LOCKED), reco3 agent waiting CONFIG, "
-        "reco3 agent veto CONFIG [COMMAND_ID], reco3 agent trust-clock CONFIG. Its key: reco3 agent enrol CONFIG "
-        "--server URL --token-file FILE, reco3 agent rotate-key CONFIG",
+        "reco3 agent veto CONFIG [COMMAND_ID], reco3 agent trust-clock CONFIG, reco3 agent trust show CONFIG, "
+        "reco3 agent break-glass CONFIG FILE. Its key: reco3 agent enrol CONFIG --server URL --token-file FILE, "
+        "reco3 agent rotate-key CONFIG",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file; see config.example.yaml")
     parser.add_argument("--check", action="store_true", help="only say whether the config can be used")
@@ -100,7 +106,7 @@ def _set_mode(words: list[str]) -> int:
     parser.add_argument("config", metavar="CONFIG", type=Path)
     options = parser.parse_args(words)
     config = load_config(options.config)
-    with _local_journal(config) as journal:
+    with local_journal(config) as journal:
         journal.choose_mode(Mode(options.mode))
     sys.stdout.write(f"mode of {config.agent_id} is {options.mode}\n")
     return EXIT_OK
@@ -111,7 +117,7 @@ def _veto(words: list[str]) -> int:
     parser.add_argument("config", metavar="CONFIG", type=Path)
     parser.add_argument("command_id", metavar="COMMAND_ID", nargs="?", help="only this one; default: all that wait")
     options = parser.parse_args(words)
-    with _local_journal(load_config(options.config)) as journal:
+    with local_journal(load_config(options.config)) as journal:
         stopped = journal.veto(options.command_id, by=local_user(os.environ))
     for command_id in stopped:
         sys.stdout.write(f"stopped {command_id}\n")
@@ -125,7 +131,7 @@ def _show_waiting(words: list[str]) -> int:
     parser = _parser(prog="reco3 agent waiting", description="Show the strong commands that wait on this PC.")
     parser.add_argument("config", metavar="CONFIG", type=Path)
     options = parser.parse_args(words)
-    with _local_journal(load_config(options.config)) as journal:
+    with local_journal(load_config(options.config)) as journal:
         entries = waiting_commands(journal)
     sys.stdout.write(describe_waiting(entries, datetime.now(UTC)))
     return EXIT_OK
@@ -138,7 +144,7 @@ def _trust_clock(words: list[str]) -> int:
     )
     parser.add_argument("config", metavar="CONFIG", type=Path)
     options = parser.parse_args(words)
-    with _local_journal(load_config(options.config)) as journal:
+    with local_journal(load_config(options.config)) as journal:
         journal.trust_clock()
     sys.stdout.write("the highest time seen is forgotten; this PC's clock counts from now on\n")
     return EXIT_OK
@@ -156,17 +162,18 @@ def _rotate_key(words: list[str]) -> int:
     return rotate_verb(words)
 
 
-@contextlib.contextmanager
-def _local_journal(config: AgentConfig) -> Iterator[Journal]:
-    """The journal, beside an agent that may be running with it."""
-    _make_state_dir(config.state_dir)
-    journal = Journal(config.state_dir / JOURNAL_FILE)
-    try:
-        yield journal
-    except JournalError as error:
-        raise StartError(f"the journal cannot be used: {error}") from error
-    finally:
-        journal.close()
+def _trust(words: list[str]) -> int:
+    from reco3.agent.trust import main as change_trust  # noqa: PLC0415 - for a person at the PC alone
+
+    description = "Show or change whose signatures this PC counts; nothing is sent anywhere."
+    return change_trust(words, _parser(prog="reco3 agent trust", description=description))
+
+
+def _break_glass(words: list[str]) -> int:
+    from reco3.agent.break_glass import main as break_glass  # noqa: PLC0415 - for a person at the PC alone
+
+    description = "Use a sheet that was signed beforehand, while the server is away."
+    return break_glass(words, _parser(prog="reco3 agent break-glass", description=description))
 
 
 def _check_permissions(config: AgentConfig) -> None:
@@ -179,7 +186,7 @@ def _check_permissions(config: AgentConfig) -> None:
 
 def _run(config: AgentConfig) -> int:
     forget_parser()
-    _make_state_dir(config.state_dir)
+    make_state_dir(config.state_dir)
     lock = StateDirLock(config.state_dir)
     _acquire(lock, config.state_dir)
     try:
@@ -206,13 +213,6 @@ def _acquire(lock: StateDirLock, state_dir: Path) -> None:
         )
 
 
-def _make_state_dir(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(f"{path}: state_dir: cannot be made: {error.strerror}") from error
-
-
 def _open_log(config: AgentConfig) -> None:
     try:
         open_log(config.logging, secret=config.api_key)
@@ -233,7 +233,7 @@ def _log_start(config: AgentConfig) -> None:
     if writable.by_group or writable.by_others:
         log_event("config_writable_by_others", logging.WARNING, config=config.path, hint="chmod go-w")
     if config.control.approvers:
-        log_event("approvals_unverifiable", logging.WARNING, hint="strong commands are refused; see control.approvers")
+        log_event("approvers_pinned", logging.INFO, **signers.summary_of(config.control))
 
 
 def _catch_signals() -> Callable[[], int]:

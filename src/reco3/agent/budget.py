@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from reco3.agent.clocks import MINUTES_PER_HOUR, Clock, as_text
 from reco3.agent.config import LimitsConfig, QuietHours
-from reco3.agent.security import Refused
+from reco3.agent.refusals import Refused
 
 HOUR = timedelta(hours=1)
 # What the installers call the agent, on each system.

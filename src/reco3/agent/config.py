@@ -31,15 +31,18 @@ from reco3.protocol.limits import (
 if TYPE_CHECKING:
     import yaml
 
+    from reco3.signing.pins import Pin
+
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_KEY_CHARS = 256
 MAX_LOG_FILES = 100
+MAX_APPROVERS = 100
 MAX_SHOWN_CHARS = 60
 MAX_CHECKS = 10
 DEFAULT_VERIFY_TIMEOUT_S = 30.0
 DEFAULT_HTTP_STATUS = 200
 PLATFORMS = ("windows", "macos", "linux")
-APPROVER_KINDS = ("ed25519", "webauthn", "webcrypto")
+PROFILES = ("production", "dev")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # The agent itself is protected by its process id besides, whatever the list says.
 NEVER_TOUCH = (
@@ -47,6 +50,7 @@ NEVER_TOUCH = (
     *("services.exe", "lsass.exe", "csrss.exe", "wininit.exe", "winlogon.exe"),
 )
 
+_FLEET_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")
 _QUIET_HOURS_PATTERN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24(?=:00)):([0-5]\d)", re.ASCII)
 
 T = TypeVar("T")
@@ -55,15 +59,6 @@ U = TypeVar("U")
 
 class ConfigError(Exception):
     """The config cannot be used; the text is one line for the PC's administrator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Approver:
-    """A pinned public key: `owner` is a person, `kind` one of `APPROVER_KINDS`."""
-
-    owner: str
-    kind: str
-    key: str
 
 
 class LimitDriver(StrEnum):
@@ -122,13 +117,20 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class ControlConfig:
-    """What this PC lets the server ask for; `veto_s` is how long a strong command waits for somebody to stop it."""
+    """What this PC lets the server ask for; `veto_s` is how long a strong command waits for somebody to stop it.
+
+    With any key in `approvers` strong commands need the signatures of `approvals_required` distinct owners, with
+    `four_eyes` of others than who requested it. An empty `fleet_id` is any.
+    """
 
     rate_limit: RateLimitConfig
     apply_enabled: bool = False
     safe_modes: tuple[Mode, ...] = (Mode.NORMAL, Mode.SAFE)
-    approvers: tuple[Approver, ...] = ()
+    approvers: tuple["Pin", ...] = ()
     approvals_required: int = 1
+    four_eyes: bool = True
+    fleet_id: str = ""
+    is_development: bool = False
     veto_s: int = 0
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     command_timeout_s: float = 60
@@ -307,12 +309,16 @@ _CONTROL_KEYS = (
     "safe_modes",
     "approvers",
     "approvals_required",
+    "four_eyes",
+    "fleet_id",
+    "profile",
     "veto_s",
     "limits",
     "command_timeout_s",
     "rate_limit",
     "max_output_kb",
 )
+_PIN_KEYS = {"owner": "a person's name", "kind": "the kind of key", "key": "a public key in base64"}
 _LIMIT_KEYS = ("strong_per_hour", "cooldown_s", "never_touch", "quiet_hours")
 _PROCESS_KEYS = (
     "name",
@@ -386,6 +392,9 @@ def _control(section: "_Section", *, folder: Path, state_dir: Path) -> ControlCo
         safe_modes=section.read("safe_modes", _modes, (Mode.NORMAL, Mode.SAFE)),
         approvers=section.read("approvers", _approvers, ()),
         approvals_required=section.read("approvals_required", lambda value: value.whole(1, 100), 1),
+        four_eyes=section.read("four_eyes", _flag, default=True),
+        fleet_id=section.read("fleet_id", _fleet_id, ""),
+        is_development=section.read("profile", lambda value: value.one_of(PROFILES), PROFILES[0]) == "dev",
         veto_s=section.read("veto_s", lambda value: value.whole(0, 3600), 0),
         limits=_limits(section.child("limits", *_LIMIT_KEYS)),
         command_timeout_s=section.read("command_timeout_s", lambda value: value.number(1, 3600), 60.0),
@@ -471,15 +480,31 @@ def _modes(value: "_Value") -> tuple[Mode, ...]:
     return tuple(Mode(item.one_of(tuple(Mode))) for item in value.items(len(Mode)))
 
 
-def _approvers(value: "_Value") -> tuple[Approver, ...]:
-    return tuple(_approver(item.section("owner", "kind", "key")) for item in value.items(100))
+def _approvers(value: "_Value") -> tuple["Pin", ...]:
+    pins: list[Pin] = []
+    for item in value.items(MAX_APPROVERS):
+        section = item.section("owner", "kind", "key", "origin")
+        pin = _approver(section)
+        if any(pin.key == other.key for other in pins):
+            raise section.need("key", "a key").wrong("a key that is not in the list yet")
+        pins.append(pin)
+    return tuple(pins)
 
 
-def _approver(section: "_Section") -> Approver:
-    return Approver(
-        owner=section.need("owner", "a person's name").matching(bool, "a person's name"),
-        kind=section.need("kind", "the kind of key").one_of(APPROVER_KINDS),
-        key=section.need("key", "a public key in base64").matching(bool, "a public key in base64"),
+def _approver(section: "_Section") -> "Pin":
+    from reco3.signing.pins import BadPin, make_pin  # noqa: PLC0415 - an agent without approvers does not need it
+
+    owner, kind, key = (section.need(name, expected).text() for name, expected in _PIN_KEYS.items())
+    try:
+        return make_pin(owner, kind, key, section.read("origin", _text, None))
+    except BadPin as error:
+        raise section.need(error.field, error.expected).wrong(error.expected) from error
+
+
+def _fleet_id(value: "_Value") -> str:
+    return value.matching(
+        lambda text: not text or _FLEET_ID_PATTERN.fullmatch(text) is not None,
+        "the id of the server's fleet, 22 letters, digits, _ and -",
     )
 
 

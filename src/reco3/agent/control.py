@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reco3.agent import commands, failpoints, lifecycle, probing, security
+from reco3.agent import break_glass_uses, commands, failpoints, lifecycle, probing, security, signers
 from reco3.agent.budget import HOUR
 from reco3.agent.clocks import as_text, read_clock
 from reco3.agent.config import AgentConfig
@@ -26,8 +26,9 @@ from reco3.agent.lifecycle import UNSTARTED, Act, Case, Entry, Event, Outcome, P
 from reco3.agent.log_file import log_event, log_traceback
 from reco3.agent.metrics import Sighting
 from reco3.agent.modes import Modes
+from reco3.agent.refusals import Refused
 from reco3.agent.reporting import Reports
-from reco3.agent.security import Allowed, NotifyOps, Order, Refused
+from reco3.agent.security import Allowed, NotifyOps, Order
 from reco3.protocol.commands import Mode, Severity, Strength
 from reco3.protocol.limits import PULL_PERIOD_S
 from reco3.protocol.messages import LogEntry
@@ -102,15 +103,15 @@ class PullRhythm:
 class ControlParts:
     """What the thread works with.
 
-    `report_incident` hands a log line to whoever sends them; `when_acted` is called after a strong command has acted;
-    `known_processes` tells which processes of a name there were a moment ago.
+    `report_incident` hands a log line to whoever sends them, who calls back once it is safely kept; `when_acted` is
+    called after a strong command has acted; `known_processes` tells which processes of a name there were a moment ago.
     """
 
     client: HttpClient
     contact: Contact
     modes: Modes
     journal: Journal
-    report_incident: Callable[[LogEntry], None]
+    report_incident: Callable[[LogEntry, Callable[[], None]], None]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     when_acted: Callable[[], None] = lambda: None
     known_processes: Callable[[str], Sequence[Sighting]] = lambda _name: ()
@@ -128,8 +129,13 @@ class Control:
         self._programs = {program.name: program for program in config.watch.processes}
         self._rhythm = PullRhythm(config.intervals.pull_s, random=random.random)
         self._pull_backoff = Backoff(min(config.intervals.pull_s, PULL_PERIOD_S), random=random.random)
+        self._verify = signers.verifier_of(config)
         self._reports = Reports(
-            parts.client, contact=parts.contact, journal=parts.journal, when_unwritable=self._note_unwritable
+            parts.client,
+            contact=parts.contact,
+            journal=parts.journal,
+            when_unwritable=self._note_unwritable,
+            tell_of_break_glass=self._tell_of_break_glass,
         )
         self._epoch: str | None = None
         self._has_open = True
@@ -148,6 +154,10 @@ class Control:
         """Ask the server at once, because it says that something waits; called from another thread."""
         self._rhythm.hurry()
         self._wake.set()
+
+    def foresee(self, entry: Entry) -> lifecycle.Step:
+        """Say what would become of a command now, and do nothing. Raises: JournalError."""
+        return lifecycle.next_step(Event.DUE, self._case(entry))
 
     def run(self) -> None:
         """Do one turn after another until stopped, then end what waits and report what is owed for the last time."""
@@ -173,7 +183,7 @@ class Control:
             self._reports.send_owed()
         left_alone_s = self._rhythm.left_alone_s(time.monotonic())
         if left_alone_s > 0:
-            self._look_at_waiting()
+            self.look_at_waiting()
             self._pause(min(left_alone_s, self._reports.due_in_s))
             return
         self._pull()
@@ -185,7 +195,7 @@ class Control:
                 "pull", lambda: self._parts.client.pull(wait_s=wait_s, journal=self._epoch)
             )
         except ContactError as error:
-            self._look_at_waiting()
+            self.look_at_waiting()
             if not self._is_stopping:
                 self._pause(self._pause_after_failure_s(error, was_held=wait_s > 0))
             return
@@ -193,7 +203,7 @@ class Control:
         self._pull_backoff.reset()
         self._has_pulled = True
         has_news = self._take_all(pulled)
-        self._look_at_waiting()
+        self.look_at_waiting()
         if pulled.poll_after_s is not None:
             self._rhythm.leave_alone(time.monotonic(), pulled.poll_after_s)
             return
@@ -281,11 +291,14 @@ class Control:
             self._is_unwritable = True
             log_event("journal_unwritable", logging.ERROR, error=error)
 
-    def _look_at_waiting(self) -> None:
-        """Let those begin whose countdown is over, and end those that expired or were vetoed meanwhile."""
+    def look_at_waiting(self) -> None:
+        """Let those begin whose countdown is over, and end those that expired or were vetoed meanwhile.
+
+        Before the first pull nothing begins that the server may have cancelled: only what it has never heard of.
+        """
         try:
             for entry in self._journal.open_entries():
-                is_held_back = entry.veto is None and not self._has_pulled
+                is_held_back = entry.veto is None and not (self._has_pulled or entry.is_break_glass)
                 if lifecycle.is_due(entry, self._parts.now()) and not (is_held_back or self._is_stopping):
                     self._look(Event.DUE, entry)
             # What is still due could not be dealt with: it must not keep us from waiting in between.
@@ -300,7 +313,7 @@ class Control:
         """An agent that is told to stop leaves nothing behind that would begin when it is started again."""
         try:
             for entry in self._journal.open_entries():
-                if entry.state in UNSTARTED:
+                if entry.state in UNSTARTED and not entry.is_break_glass:
                     self._refuse(entry, Refuse(lifecycle.not_begun()))
         except JournalError as error:
             self._note_unwritable(error)
@@ -320,6 +333,7 @@ class Control:
         return True in [self._take(order) for order in orders]
 
     def _received(self, order: Order, server_time: datetime | None) -> Received:
+        order = security.as_signed(order, self._policy(), self._verify)
         terms = security.read_terms(order)
         expires_at = None if isinstance(terms, Refused) else terms.expires_at
         if expires_at is not None and server_time is not None:
@@ -331,7 +345,7 @@ class Control:
     def _cancel(self, command_id: object) -> None:
         """Raises: JournalError."""
         entry = self._journal.find(command_id) if isinstance(command_id, str) and command_id.isascii() else None
-        if entry is not None and entry.state in UNSTARTED:
+        if entry is not None and entry.state in UNSTARTED and not entry.is_break_glass:
             self._look(Event.CANCELLED, entry)
 
     def _take(self, order: Order) -> bool:
@@ -377,7 +391,11 @@ class Control:
         self._parts.modes.refresh()
         clock = read_clock(self._parts.now(), self._journal.highest_clock())
         past = max(HOUR, timedelta(seconds=self._config.control.limits.cooldown_s))
-        return Case(entry, self._policy(), clock, self._journal.begun_since(clock.latest - past))
+        policy = replace(self._policy(), epoch=self._journal.epoch())
+        if entry.is_break_glass:
+            # The server is away: that makes this PC SAFE, and is why somebody broke the glass. What was chosen holds.
+            policy = replace(policy, mode=self._parts.modes.chosen)
+        return Case(entry, policy, clock, self._journal.begun_since(clock.latest - past), self._verify)
 
     def _policy(self) -> security.Policy:
         config, mode = self._config, self._parts.modes.current
@@ -404,8 +422,14 @@ class Control:
                 level=Severity.CRITICAL,
                 code=BREAKER_CODE,
                 meta={"breaker": refusal.code, "command_id": entry.command_id, "type": entry.type},
-            )
+            ),
+            lambda: None,
         )
+
+    def _tell_of_break_glass(self, entry: Entry, when_kept: Callable[[], None]) -> None:
+        level = logging.CRITICAL if break_glass_uses.was_used(entry) else logging.WARNING
+        log_event("break_glass_over", level, command_id=entry.command_id, type=entry.type, state=entry.state)
+        self._parts.report_incident(break_glass_uses.log_entry_of(entry, now=self._parts.now()), when_kept)
 
     def _wait(self, event: Event, entry: Entry, step: Wait) -> None:
         if step.is_new:
@@ -414,7 +438,7 @@ class Control:
                 return
             log_event("command_waits", command_id=entry.command_id, type=entry.type, acts_at=as_text(step.until))
             failpoints.hit("after_accept")
-        if step.is_new or event is Event.DELIVERED:
+        if (step.is_new or event is Event.DELIVERED) and not entry.is_break_glass:
             self._reports.tell_accepted(entry.command_id, step.until)
 
     def _act(self, entry: Entry, allowed: Allowed) -> None:
@@ -426,7 +450,7 @@ class Control:
             return
         log_event("command_started", command_id=entry.command_id, type=entry.type)
         job = self._job(entry.command_id, before)
-        if allowed.strength is Strength.STRONG:
+        if allowed.strength is Strength.STRONG and not entry.is_break_glass:
             job = replace(job, when_running=self._running_told_once(entry.command_id))
         try:
             ending = commands.carry_out(allowed.action, job)
@@ -436,6 +460,8 @@ class Control:
         if allowed.strength is Strength.STRONG:
             # The next approval is for the processes as they are now, so the server should hear of them now.
             self._parts.when_acted()
+        if allowed.signed_by:
+            ending = replace(ending, result=ending.result | {"signed_by": list(allowed.signed_by)})
         _log_ending(entry, ending)
         self._finish(entry.command_id, ending)
 
@@ -528,7 +554,7 @@ class Control:
         if policy.mode is Mode.SAFE:
             # Perhaps only because the journal could not tell; nothing that SAFE refuses is begun here anyway.
             policy = replace(policy, mode=Mode.NORMAL)
-        decision = security.decide(order, policy)
+        decision = security.decide(order, policy, self._verify)
         if isinstance(decision, Refused):
             ending = failed(decision.code, decision.reason)
         elif isinstance(decision.action, NotifyOps):

@@ -186,6 +186,19 @@ class Journal:
             is_flushed=False,
         )
 
+    def has_handed_over(self) -> bool:
+        """Whether somebody at this PC handed a command over that the agent has not looked at yet."""
+        sql = "SELECT 1 FROM commands WHERE state = 'RECEIVED' AND json_extract(order_json, '$.used_by') IS NOT NULL"
+        return self._read(lambda db: db.execute(sql).fetchone() is not None)
+
+    def withdraw(self, command_id: str) -> bool:
+        """Forget a command that was handed over and not looked at; False when it is too late for that."""
+        sql = (
+            "DELETE FROM commands WHERE command_id = ? AND state = 'RECEIVED'"
+            " AND json_extract(order_json, '$.used_by') IS NOT NULL"
+        )
+        return self._write(lambda db: db.execute(sql, (command_id,)).rowcount == 1)
+
     def accept(self, command_id: str, acts_at: datetime) -> bool:
         """Record that a command will act then, unless something stops it; False when it is not waiting any more."""
         sql = (
@@ -382,8 +395,8 @@ _END_UNSTARTED = (
     " WHERE command_id = ? AND state IN ('RECEIVED', 'ACCEPTED')"
 )
 _SELECT = (
-    "SELECT command_id, type, state, result_json, order_json, expires_at, acts_at, vetoed_by, vetoed_at, before_json"
-    " FROM commands"
+    "SELECT command_id, type, state, result_json, order_json, expires_at, acts_at, vetoed_by, vetoed_at, before_json,"
+    " started_at FROM commands"
 )
 
 
@@ -447,13 +460,16 @@ def _parse_order(text: str | None) -> Order | None:
     if text is None:
         return None
     fields = json.loads(text)
-    return Order(**fields | {"absent": frozenset(fields["absent"])})
+    sets = {"absent": frozenset(fields["absent"]), "signed_by": tuple(fields.get("signed_by", ()))}
+    return Order(**fields | sets)
 
 
 def _entry(row: tuple[Any, ...] | None) -> Entry | None:
     if row is None:
         return None
-    command_id, type_, state, result_json, order_json, expires_at, acts_at, vetoed_by, vetoed_at, before_json = row
+    command_id, type_, state, result_json, order_json, expires_at, acts_at, vetoed_by, vetoed_at, before_json, began = (
+        row
+    )
     at = parse_time(vetoed_at)
     return Entry(
         command_id,
@@ -465,6 +481,7 @@ def _entry(row: tuple[Any, ...] | None) -> Entry | None:
         acts_at=parse_time(acts_at),
         veto=Veto(vetoed_by, at) if vetoed_by and at else None,
         before=json.loads(before_json) if before_json else {},
+        began_at=parse_time(began),
     )
 
 

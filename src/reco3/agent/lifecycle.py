@@ -9,25 +9,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reco3.agent import budget, security
 from reco3.agent.budget import Begun
 from reco3.agent.clocks import Clock, as_text
+from reco3.agent.refusals import Refused
 from reco3.agent.security import (
     Action,
     Allowed,
     Expect,
     Order,
     Policy,
-    Refused,
     RollbackProgram,
     RunProgram,
+    Terms,
     target_of,
 )
 from reco3.protocol.commands import Strength
 
+if TYPE_CHECKING:
+    from reco3.agent.approvals import Verify
+
 CREATE_TIME_TOLERANCE_MS = 1_500
+FUTURE_TOLERANCE = timedelta(seconds=120)
 
 
 class State(StrEnum):
@@ -58,7 +63,7 @@ class Entry:
     """One command as the journal knows it.
 
     `result` is what its report says, None while it is not over; `order` is what it takes to go on with it; `before` is
-    what the world looked like when it was started.
+    what the world looked like when it was started. A safe command has no `began_at`.
     """
 
     command_id: str
@@ -70,6 +75,12 @@ class Entry:
     acts_at: datetime | None = None
     veto: Veto | None = None
     before: dict[str, Any] = field(default_factory=dict)
+    began_at: datetime | None = None
+
+    @property
+    def is_break_glass(self) -> bool:
+        """Whether somebody at this PC asks for it, with a sheet that was signed beforehand."""
+        return self.order is not None and self.order.is_break_glass
 
 
 class Event(StrEnum):
@@ -83,12 +94,16 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that is known when a command is looked at; `begun` are the strong commands of the last hour."""
+    """All that is known when a command is looked at; `begun` are the strong commands of the last hour.
+
+    `verify` says what signatures are worth; it is asked only where the PC pins keys.
+    """
 
     entry: Entry
     policy: Policy
     clock: Clock
     begun: Sequence[Begun] = ()
+    verify: "Verify" = security.verify_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +164,9 @@ def is_due(entry: Entry, now: datetime) -> bool:
         return False
     if entry.veto is not None or (entry.expires_at is not None and now >= entry.expires_at):
         return True
-    return entry.state is State.ACCEPTED and entry.acts_at is not None and now >= entry.acts_at
+    if entry.state is State.RECEIVED:
+        return entry.is_break_glass  # Who broke the glass stands beside the PC: nobody will ask once more.
+    return entry.acts_at is not None and now >= entry.acts_at
 
 
 def check_world(allowed: Allowed, before: Mapping[str, Any], policy: Policy, *, own_pid: int) -> Refuse | None:
@@ -213,24 +230,47 @@ def _recover(case: Case) -> Step:
 def _take(case: Case) -> Step:
     if case.entry.order is None:
         return Refuse(not_begun())
-    decision = security.decide(case.entry.order, case.policy)
+    decision = security.decide(case.entry.order, case.policy, case.verify)
     if isinstance(decision, Refused):
         return Refuse(decision)
-    out_of_time = _time_window(case, decision.strength)
+    out_of_time = _time_window(case, decision)
     if out_of_time is not None:
         return Refuse(out_of_time)
     return _within_limits(case, decision) if decision.strength is Strength.STRONG else Act(decision)
 
 
-def _time_window(case: Case, strength: Strength) -> Refused | None:
-    expires_at, clock = case.entry.expires_at, case.clock
+def _time_window(case: Case, allowed: Allowed) -> Refused | None:
+    """The time by which the journal keeps it may be the earlier one, when this PC's clock is slow; never the later."""
+    clock, terms = case.clock, allowed.terms
+    expires_at = min((at for at in (case.entry.expires_at, terms.expires_at) if at is not None), default=None)
     if expires_at is not None and clock.latest >= expires_at:
         return _expired(expires_at, clock)
-    if clock.is_regressed and strength is not Strength.SAFE:
+    untimely = _validity(terms, clock)
+    if untimely is not None:
+        return untimely
+    if clock.is_regressed and allowed.strength is not Strength.SAFE:
         return Refused(
             "clock_regressed",
             f"this PC's clock says {as_text(clock.now)}, but it has been {as_text(clock.highest)} here before; if the "
             f"clock is right now, say so on the PC with `reco3 agent trust-clock {case.policy.config_path}`",
+        )
+    return None
+
+
+def _validity(terms: Terms, clock: Clock) -> Refused | None:
+    if terms.created_at is None or terms.longest is None or terms.expires_at is None:
+        return None
+    if clock.latest < terms.created_at - FUTURE_TOLERANCE:
+        return Refused(
+            "not_yet_valid",
+            f"it was made at {as_text(terms.created_at)}, and this PC's clock says {as_text(clock.latest)}: set the "
+            "clocks right",
+        )
+    if terms.expires_at - terms.created_at > terms.longest:
+        return Refused(
+            "validity_too_long",
+            f"it is valid from {as_text(terms.created_at)} to {as_text(terms.expires_at)}; this PC takes at most "
+            f"{terms.longest.total_seconds():.0f} s",
         )
     return None
 

@@ -69,6 +69,12 @@ class Modes:
         with self._lock:
             return effective_mode(self._chosen, is_cut_off=self._counter.is_cut_off)
 
+    @property
+    def chosen(self) -> Mode:
+        """What was chosen, whether or not the server is out of reach."""
+        with self._lock:
+            return self._chosen
+
     def refresh(self) -> None:
         """Read what was chosen, perhaps by `reco3 agent mode` a moment ago; unreadable counts as SAFE."""
         chosen = self._read_chosen()

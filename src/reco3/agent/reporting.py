@@ -31,12 +31,20 @@ class Reports:
     """The reports of one agent, sent from one thread."""
 
     def __init__(
-        self, client: HttpClient, *, contact: Contact, journal: Journal, when_unwritable: Callable[[JournalError], None]
+        self,
+        client: HttpClient,
+        *,
+        contact: Contact,
+        journal: Journal,
+        when_unwritable: Callable[[JournalError], None],
+        tell_of_break_glass: Callable[[Entry, Callable[[], None]], None],
     ) -> None:
         self._client = client
         self._contact = contact
         self._journal = journal
         self._when_unwritable = when_unwritable
+        self._tell_of_break_glass = tell_of_break_glass
+        self._told_of: set[str] = set()
         self._epoch: str | None = None
         self._backoff = Backoff(PULL_PERIOD_S, random=random.random)
         self._due_at: float | None = time.monotonic()
@@ -59,8 +67,13 @@ class Reports:
     def send_owed(self) -> None:
         """Send what the journal owes; what fails is due again later."""
         try:
-            for entry in self._journal.owed_reports():
-                self._send(entry)
+            owed = self._journal.owed_reports()
+            for entry in owed:
+                if entry.is_break_glass:
+                    self._tell(entry)
+            for entry in owed:
+                if not entry.is_break_glass:
+                    self._send(entry)
         except ContactError as error:
             self._due_at = time.monotonic() + delay_after_s(error, self._backoff)
         except JournalError as error:
@@ -121,6 +134,13 @@ class Reports:
         failpoints.hit("after_report")
         self._journal.set_delivery(entry.command_id, delivery)
         failpoints.hit("after_acknowledge")
+
+    def _tell(self, entry: Entry) -> None:
+        """The server knows no such command: it learns of it as a log line, which counts once that is safely kept."""
+        if entry.command_id in self._told_of:
+            return
+        self._told_of.add(entry.command_id)
+        self._tell_of_break_glass(entry, lambda: self._journal.set_delivery(entry.command_id, Delivery.ACKNOWLEDGED))
 
     def _ask(self, report: CommandReport) -> None:
         try:

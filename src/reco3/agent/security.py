@@ -4,13 +4,14 @@ It refuses everything that is not expressly allowed here, and it does nothing it
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from reco3.agent.clocks import parse_time
+from reco3.agent.clocks import as_text, parse_time
 from reco3.agent.config import ControlConfig, WatchedProgram
+from reco3.agent.refusals import Refused
 from reco3.protocol.commands import (
     CommandType,
     Mode,
@@ -21,6 +22,10 @@ from reco3.protocol.commands import (
     type_strengths,
 )
 from reco3.protocol.limits import MAX_PAYLOAD_BYTES
+
+if TYPE_CHECKING:
+    from reco3.agent.approvals import Approved, SignatureCheck, Verify
+    from reco3.protocol.envelope import Envelope, SignedEnvelope
 
 MAX_ID_CHARS = 64
 MAX_SHOWN_CHARS = 60
@@ -34,6 +39,8 @@ class Order:
     """A command as the server sent it: only `id` has been checked, so that a refusal can be reported at all.
 
     `absent` names which of `approved` and `approval` the server did not send, as servers of the first protocol do.
+    `used_by` names who at this PC broke the glass for it; None for what the server sent. `signed_by` are the owners
+    whose signatures were verified when it came, and then the other fields are those of the envelope.
     """
 
     id: str
@@ -46,6 +53,14 @@ class Order:
     expires_at: object = None
     delivery: object = None
     expect: object = None
+    envelope: object = None
+    used_by: str | None = None
+    signed_by: tuple[str, ...] = ()
+
+    @property
+    def is_break_glass(self) -> bool:
+        """Whether somebody at this PC asks for it, with a sheet that was signed beforehand."""
+        return self.used_by is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +73,15 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Until when a command may begin, and what must hold when it does."""
+    """Until when a command may begin, and what must hold when it does; the last two are of a signed one alone.
+
+    `created_at` is when it was made, and `longest` how much later it may expire at most.
+    """
 
     expires_at: datetime | None = None
     expect: Expect | None = None
+    created_at: datetime | None = None
+    longest: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,30 +140,32 @@ Action = SetMode | NotifyOps | SetRateLimit | RunProgram | Rollback | RollbackPr
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Every lock is open; `action` holds all that is needed to act, taken from the PC's own config where it can be."""
+    """Every lock is open; `action` holds all that is needed to act, taken from the PC's own config where it can be.
+
+    `signed_by` are the owners of pinned keys whose signatures this rests on.
+    """
 
     action: Action
     strength: Strength
     terms: Terms = Terms()
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A lock held; `reason` says which one and how the PC's administrator opens it."""
-
-    code: str
-    reason: str
+    signed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What this PC allows at this moment."""
+    """What this PC allows at this moment; `epoch` names its journal."""
 
     agent_id: str
     mode: Mode
     control: ControlConfig
     programs: Mapping[str, WatchedProgram]
     config_path: str
+    epoch: str | None = None
+
+
+def verify_nothing(_signed: "SignedEnvelope") -> "Sequence[SignatureCheck]":
+    """Let no signature count."""
+    return ()
 
 
 def read_order(raw: object) -> Order | None:
@@ -166,6 +188,7 @@ def read_order(raw: object) -> Order | None:
         expires_at=raw.get("expires_at"),
         delivery=raw.get("delivery"),
         expect=raw.get("expect"),
+        envelope=raw.get("envelope"),
     )
 
 
@@ -190,22 +213,38 @@ def target_of(action: Action) -> str:
     return action.process if isinstance(action, RunProgram | RollbackProgram) else ROLLBACK_TARGET
 
 
-def decide(order: Order, policy: Policy) -> Allowed | Refused:
+def decide(order: Order, policy: Policy, verify: "Verify" = verify_nothing) -> Allowed | Refused:
     """Go through the locks in their order; the first one that holds is the answer."""
-    command = _read_command(order, policy)
+    command = (
+        _signed_command(order, policy, verify) if _is_to_be_signed(order, policy) else _read_command(order, policy)
+    )
     if isinstance(command, Refused):
         return command
-    unapproved = _unapproved(order, command.strength, policy)
+    unapproved = None if command.approved else _unapproved(order, command.strength)
     if unapproved is not None:
         return unapproved
     action = _allow_listed(command, policy)
     if isinstance(action, Refused):
         return action
     return (
-        _mode_lock(command.strength, policy)
+        _four_eyes_lock(command, policy)
+        or _mode_lock(command.strength, policy)
         or _apply_lock(command, policy)
-        or Allowed(action, command.strength, command.terms)
+        or Allowed(action, command.strength, command.terms, command.approved.owners if command.approved else ())
     )
+
+
+def as_signed(order: Order, policy: Policy, verify: "Verify" = verify_nothing) -> Order:
+    """Lay what was signed over what the server says beside it, so that nobody is ever shown anything else.
+
+    Where the signatures do not hold, the order stays as it is, and `decide` refuses it.
+    """
+    if order.envelope is None or not policy.control.approvers:
+        return order
+    from reco3.agent import approvals  # noqa: PLC0415 - an agent without approvers does not need it
+
+    approved = approvals.read_approved(order.envelope, policy.control, verify, config_path=policy.config_path)
+    return order if isinstance(approved, Refused) else _laid_over(order, approved)
 
 
 def read_action(order: Order, policy: Policy) -> Action | None:
@@ -223,6 +262,76 @@ class _Command:
     strength: Strength
     payload: Mapping[str, Any]
     terms: Terms
+    approved: "Approved | None" = None
+
+
+def _is_to_be_signed(order: Order, policy: Policy) -> bool:
+    """Where keys are pinned an envelope holds, whatever is said beside it, and nothing strong goes without one."""
+    if order.is_break_glass:
+        return True
+    is_strong = isinstance(order.type, str) and type_strengths.get(order.type) is Strength.STRONG  # type: ignore[call-overload]
+    return bool(policy.control.approvers) and (order.envelope is not None or is_strong)
+
+
+def _signed_command(order: Order, policy: Policy, verify: "Verify") -> _Command | Refused:
+    """Take a command from what was signed, and from nothing else."""
+    if not policy.control.approvers:
+        return Refused(
+            "no_approvers", f"control.approvers in {policy.config_path} pins no key, so nobody can have signed this"
+        )
+    from reco3.agent import approvals  # noqa: PLC0415 - an agent without approvers does not need it
+
+    approved = approvals.read_approved(order.envelope, policy.control, verify, config_path=policy.config_path)
+    if isinstance(approved, Refused):
+        return approved
+    envelope = approved.envelope
+    place = approvals.Place(policy.agent_id, policy.epoch, order.id, order.is_break_glass)
+    refusal = approvals.misdirected(envelope, policy.control, place)
+    if refusal is not None:
+        return refusal
+    checked = _checked_payload(envelope.type, envelope.payload)
+    if isinstance(checked, Refused):
+        return checked
+    return _Command(checked, type_strengths[checked], envelope.payload, _signed_terms(envelope), approved)
+
+
+def _signed_terms(envelope: "Envelope") -> Terms:
+    from reco3.protocol.envelope import (  # noqa: PLC0415 - as above
+        MAX_BREAK_GLASS_VALIDITY_S,
+        MAX_VALIDITY_S,
+        EnvelopePolicy,
+    )
+
+    is_sheet = envelope.policy is EnvelopePolicy.BREAK_GLASS
+    expect = envelope.expect
+    return Terms(
+        expires_at=datetime.fromtimestamp(envelope.expires_at, UTC),
+        expect=None if expect is None else Expect(expect.pid, expect.create_time_ms),
+        created_at=datetime.fromtimestamp(envelope.created_at, UTC),
+        longest=timedelta(seconds=MAX_BREAK_GLASS_VALIDITY_S if is_sheet else MAX_VALIDITY_S),
+    )
+
+
+def _laid_over(order: Order, approved: "Approved") -> Order:
+    envelope = approved.envelope
+    expect = envelope.expect
+    return replace(
+        order,
+        agent_id=envelope.agent_id,
+        type=envelope.type,
+        payload_json=json.dumps(dict(envelope.payload)),
+        expires_at=as_text(datetime.fromtimestamp(envelope.expires_at, UTC)),
+        expect=None if expect is None else {"pid": expect.pid, "create_time_ms": expect.create_time_ms},
+        signed_by=approved.owners,
+    )
+
+
+def _four_eyes_lock(command: _Command, policy: Policy) -> Refused | None:
+    if command.approved is None:
+        return None
+    from reco3.agent import approvals  # noqa: PLC0415 - as above
+
+    return approvals.self_approval(command.approved, policy.control, config_path=policy.config_path)
 
 
 def _read_command(order: Order, policy: Policy) -> _Command | Refused:
@@ -234,13 +343,16 @@ def _read_command(order: Order, policy: Policy) -> _Command | Refused:
         return terms
     if order.agent_id != policy.agent_id:
         return Refused("wrong_agent", f"the order is for {_shown(order.agent_id)}, this PC is {policy.agent_id}")
-    if not isinstance(order.type, str) or order.type not in set(CommandType):
-        return Refused("unknown_type", f"{_shown(order.type)} is no command this agent knows")
-    command_type = CommandType(order.type)
+    checked = _checked_payload(order.type, payload)
+    return checked if isinstance(checked, Refused) else _Command(checked, type_strengths[checked], payload, terms)
+
+
+def _checked_payload(type_: object, payload: Mapping[str, Any]) -> CommandType | Refused:
+    if not isinstance(type_, str) or type_ not in set(CommandType):
+        return Refused("unknown_type", f"{_shown(type_)} is no command this agent knows")
+    command_type = CommandType(type_)
     bad = check_payload(command_type, payload)
-    if bad is not None:
-        return Refused("bad_payload", f"{bad.field}: {bad.reason}")
-    return _Command(command_type, type_strengths[command_type], payload, terms)
+    return command_type if bad is None else Refused("bad_payload", f"{bad.field}: {bad.reason}")
 
 
 def _read_payload(order: Order) -> Mapping[str, Any] | Refused:
@@ -265,15 +377,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _unapproved(order: Order, strength: Strength, policy: Policy) -> Refused | None:
+def _unapproved(order: Order, strength: Strength) -> Refused | None:
+    """Without pinned keys the server's word is all there is."""
     if strength is not Strength.STRONG:
         return None
-    if policy.control.approvers:
-        return Refused(
-            "approvals_unverifiable",
-            f"control.approvers in {policy.config_path} pins keys whose signatures this release cannot verify; "
-            "an empty list makes the server's own approval enough",
-        )
     if "approved" not in order.absent and order.approved is not True:
         return Refused("not_approved", "the server says that nobody approved this; approve it on the RECO3 page")
     if "approval" not in order.absent and not (isinstance(order.approval, dict) and order.approval):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from reco3.agent import signers
 from reco3.agent.config import AgentConfig
 from reco3.agent.contacts import Contact, delay_after_s
 from reco3.agent.http_client import Backoff, ContactError, HttpClient
@@ -28,6 +29,7 @@ from reco3.protocol.limits import HEARTBEAT_PERIOD_S
 from reco3.protocol.messages import Heartbeat, LogEntry
 
 MAX_SPOOL_BYTES = 256 * 1024 * 1024
+SPOOL_FILE = "spool.db"
 MODE_LOOK_PERIOD_S = 2.0
 UNEXPECTED_DELAY_S = 5.0
 SPOOL_TROUBLE_DELAY_S = 5.0
@@ -52,7 +54,7 @@ class Telemetry:
         self._contact = contact
         self._modes = modes
         self._journal = journal
-        self._incidents: queue.SimpleQueue[LogEntry] = queue.SimpleQueue()
+        self._incidents: queue.SimpleQueue[tuple[LogEntry, Callable[[], None]]] = queue.SimpleQueue()
         self._sampler = Sampler(
             [WatchedName(program.name, program.allow_restart) for program in config.watch.processes]
         )
@@ -65,6 +67,7 @@ class Telemetry:
         self._sender = LogSender(log_client, contact, when_answered=self._wake.set)
         self._mode_look = _Schedule(MODE_LOOK_PERIOD_S)
         self._started_ms = round(time.time() * 1000)
+        self._trust_version = signers.trust_version_of(config.control)
         self._look_for_commands: Callable[[], None] = lambda: None
 
     def when_commands_wait(self, call: Callable[[], None]) -> None:
@@ -80,9 +83,12 @@ class Telemetry:
         self._heartbeat.hasten()
         self._wake.set()
 
-    def report_incident(self, entry: LogEntry) -> None:
-        """Send a log line of the agent's own, as durably as those of the watched files; called from either thread."""
-        self._incidents.put(entry)
+    def report_incident(self, entry: LogEntry, when_kept: Callable[[], None]) -> None:
+        """Send a log line of the agent's own, as durably as those of the watched files; called from either thread.
+
+        `when_kept` is called from this thread once the line survives a crash.
+        """
+        self._incidents.put((entry, when_kept))
         self._collecting.hasten()
         self._wake.set()
 
@@ -121,12 +127,21 @@ class Telemetry:
     def _turn(self) -> None:
         if self._mode_look.is_due():
             self._modes.refresh()
+            self._look_for_broken_glass()
             self._mode_look.done()
         if self._heartbeat.is_due():
             self._send_heartbeat()
         if self._collecting.is_due():
             self._collect()
         self._send_logs()
+
+    def _look_for_broken_glass(self) -> None:
+        """Somebody at the PC may have handed a command over by its journal."""
+        if not self._config.control.approvers:
+            return
+        with contextlib.suppress(JournalError):
+            if self._journal.has_handed_over():
+                self._look_for_commands()
 
     def _last_turn(self) -> None:
         self._send_heartbeat()
@@ -146,6 +161,9 @@ class Telemetry:
             journal=self._journal_epoch(),
             veto_s=self._config.control.veto_s,
             agent_started_ms=self._started_ms,
+            approvers_pinned=len(self._config.control.approvers),
+            approvals_required=self._config.control.approvals_required,
+            trust_version=self._trust_version,
         )
         heartbeat = Heartbeat(metrics, self._config.platform, self._config.version)
         try:
@@ -194,12 +212,14 @@ class Telemetry:
         """Raises: sqlite3.Error, when the one at hand is kept for the next time."""
         with contextlib.suppress(queue.Empty):
             while True:
-                entry = self._incidents.get_nowait()
+                entry, when_kept = self._incidents.get_nowait()
                 try:
                     spool.append([entry], {})
                 except sqlite3.Error:
-                    self._incidents.put(entry)
+                    self._incidents.put((entry, when_kept))
                     raise
+                with contextlib.suppress(JournalError):  # Then it is told once more by the next run of the agent.
+                    when_kept()
 
     def _note_uncollected(self, trouble: str) -> None:
         if trouble == self._trouble:
@@ -260,7 +280,7 @@ class _LogPipe:
 
     @classmethod
     def open(cls, config: AgentConfig) -> "_LogPipe":
-        spool = Spool(config.state_dir / "spool.db", max_bytes=MAX_SPOOL_BYTES)
+        spool = Spool(config.state_dir / SPOOL_FILE, max_bytes=MAX_SPOOL_BYTES)
         return cls(spool, LogTail(config.watch.log_files, spool))
 
     def close(self) -> None:

@@ -44,6 +44,8 @@ class Metrics:
 
     `journal` names the journal that remembers this PC's commands, `veto_s` is how long a strong command waits there.
     `agent_started_ms` is when the agent's process started, in Unix milliseconds.
+    `approvers_pinned` is how many keys it pins, `approvals_required` how many owners must sign a strong command when it
+    pins any, and `trust_version` names the set of these keys.
     """
 
     cpu_percent: float | None = None
@@ -63,6 +65,9 @@ class Metrics:
     journal: str | None = None
     veto_s: int | None = None
     agent_started_ms: int | None = None
+    approvers_pinned: int | None = None
+    approvals_required: int | None = None
+    trust_version: str | None = None
     processes: list[WatchedProcess] = field(default_factory=list)
     interfaces: list[InterfaceTotals] = field(default_factory=list)
 

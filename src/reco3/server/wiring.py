@@ -12,9 +12,12 @@ from starlette.types import ASGIApp
 from reco3.server.domain.agent_keys import Retired
 from reco3.server.domain.errors import StartRefused
 from reco3.server.domain.history import Keeping
+from reco3.server.services.accounts import AccountService
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
+from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.audit import AuditService
+from reco3.server.services.break_glass import BreakGlassService
 from reco3.server.services.clones import CloneWatch
 from reco3.server.services.commands import CommandService
 from reco3.server.services.deliveries import DeliveryService
@@ -23,11 +26,15 @@ from reco3.server.services.enrolments import EnrolmentService
 from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentRecorder, IncidentService
 from reco3.server.services.key_custody import KeyCustodyService
+from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
+from reco3.server.services.passkeys import PasskeyService
+from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Outside
 from reco3.server.services.reports import ReportService
 from reco3.server.services.retention import Retention, RetentionService
+from reco3.server.services.tokens import TokenService
 from reco3.server.services.wakeups import Wakeups
 from reco3.server.settings import Settings, read_settings
 from reco3.server.store.database import Database, database_url, has_wal_race
@@ -76,6 +83,7 @@ class House:
             self.services.operators,
             self.services.denials,
             implicit_admin=self.settings.implicit_admin,
+            clock=utc_now,
         )
         options = WebOptions(self.settings.test_mode, self.settings.require_approval, self.crowd)
         return build_app(
@@ -102,6 +110,7 @@ class House:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:
         self.database.start()
+        await self.services.approvals.open_fleet()
         _warn_of_retired(await self.services.agent_keys.seed(self.settings.agent_keys))
         await self._offer_set_up()
         async with running(self._tasks()):
@@ -140,16 +149,29 @@ def build_house(settings: Settings) -> House:
     outside = Outside(store=database, announcer=live, clock=utc_now, new_id=new_id)
     agent_keys, clones = AgentKeyService(outside), CloneWatch(outside)
     recorder = IncidentRecorder(new_id)
+    operators = OperatorService(
+        outside,
+        api_key=settings.api_key,
+        secret_key=settings.secret_key,
+        has_implicit_admin=settings.implicit_admin,
+    )
     services = Services(
         agents=AgentService(outside, settings.heartbeat_audit),
         history=HistoryService(outside, _keeping(settings)),
         logs=LogService(outside, recorder),
         commands=CommandService(outside, wakeups, approval_required=settings.require_approval),
+        approvals=ApprovalService(outside),
+        policies=PolicyService(outside),
+        break_glass=BreakGlassService(outside),
         deliveries=DeliveryService(outside, wakeups, clones),
         reports=ReportService(outside, recorder),
         incidents=IncidentService(outside),
         audit=AuditService(outside),
-        operators=OperatorService(outside, api_key=settings.api_key, secret_key=settings.secret_key),
+        operators=operators,
+        accounts=AccountService(outside, operators),
+        passkeys=PasskeyService(outside, operators),
+        operator_keys=KeyService(outside),
+        tokens=TokenService(outside),
         denials=DenialService(outside),
         agent_keys=agent_keys,
         enrolments=EnrolmentService(outside, agent_keys, wakeups, clones),

@@ -56,7 +56,12 @@ def test_a_server_of_the_first_protocol_gets_its_restart_too(server: ScriptedSer
         ({}, {"approved": False}, "not_approved", "approve it"),
         ({}, {"agent_id": "pc-002"}, "wrong_agent", "pc-001"),
         ({}, {"payload_json": '{"process": "sshd"}'}, "process_not_watched", "watch.processes"),
-        ({"approvers": [{"owner": "a", "kind": "ed25519", "key": "AA=="}]}, {}, "approvals_unverifiable", "approvers"),
+        (
+            {"approvers": [{"owner": "a", "kind": "ed25519", "key": "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="}]},
+            {},
+            "not_signed",
+            "approvers",
+        ),
         ({}, {"expires_at": "2020-01-01T00:00:00Z"}, "expired", "this PC's clock says"),
         ({}, {"expires_at": "tomorrow"}, "bad_order", "expires_at"),
         ({}, {"expect": {"pid": 1, "create_time_ms": 7}}, "precondition_failed", "it was process 1"),

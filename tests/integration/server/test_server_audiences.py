@@ -1,18 +1,11 @@
 """Who may call what: every route, with every kind of caller, against the real server outside test mode."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from starlette.routing import Route
 
-from reco3.server.settings import read_settings
-from reco3.server.web.app import _FrontDoor
-from reco3.server.web.audiences import Audience, Kind
-from reco3.server.web.guards import Guard
-from reco3.server.wiring import build_house
+from reco3.server.web.audiences import Kind
+from route_table import Way, every_way
 from servers import AGENT_KEYS, ServerProcess, agent_headers
 
 KEY = "the-operators-key"
@@ -23,53 +16,21 @@ STRANGERS_ROUTES = {
     *(("GET", path) for path in STRANGERS_GETS),
     ("GET", "/api/config/test-mode"),
     ("POST", "/api/session"),
+    ("POST", "/api/session/passkey/options"),
+    ("POST", "/api/session/passkey"),
+    ("POST", "/api/invitations/accept"),
     ("POST", "/api/setup"),
     ("POST", "/agent/enrol"),
 }
 REFUSED = {"error": "unauthorized", "message": "Valid credentials are required."}
 OPERATOR = {"X-API-Key": KEY}
 BEARER = {"Authorization": f"Bearer {KEY}"}
-PATH_PARAMETERS = {
-    "name": "agent-ui.js",
-    "agent_id": "pc-001",
-    "command_id": "no-such-command",
-    "incident_id": "no-such-incident",
-    "token_id": "no-such-token",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One method of one route, and whom the route declares to serve."""
-
-    method: str
-    path: str
-    audience: Audience
-
-    @property
-    def url(self) -> str:
-        """An address that the route answers."""
-        return re.sub(r"{(\w+)(:\w+)?}", lambda match: PATH_PARAMETERS[match[1]], self.path)
-
-
-def ways_in(app: object) -> Iterator[Way]:
-    """Every method of every route that the application serves."""
-    assert isinstance(app, _FrontDoor)
-    for route in [*app._agent_app.routes, *app._operator_app.routes]:  # type: ignore[attr-defined]
-        assert isinstance(route, Route)
-        assert isinstance(route.app, Guard)
-        for method in sorted(route.methods or ()):
-            yield Way(method, route.path, route.app._audience)
 
 
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory: pytest.TempPathFactory) -> list[Way]:
     """Every way into the server, as the code declares them."""
-    folder: Path = tmp_path_factory.mktemp("ways")
-    house = build_house(read_settings({"RECO3_DB_PATH": str(folder / "reco3.db")}))
-    found = list(ways_in(house.app()))
-    house.database.close()
-    return found
+    return every_way(tmp_path_factory.mktemp("ways"))
 
 
 def test_the_routes_without_credentials_are_exactly_those_of_the_contract(ways: list[Way]) -> None:
@@ -88,7 +49,7 @@ def test_every_documented_route_is_among_those_that_are_tried(server: ServerProc
 
 def test_a_stranger_gets_nothing_but_the_public_routes(server: ServerProcess, ways: list[Way]) -> None:
     for way in ways:
-        answer = server.request(way.method, way.url, body={} if way.method == "POST" else None)
+        answer = server.request(way.method, way.url, body=way.body)
 
         if way.audience.kind is Kind.PUBLIC:
             assert answer.status != 401 or way.path == "/api/session", way
@@ -101,8 +62,7 @@ def test_a_stranger_gets_nothing_but_the_public_routes(server: ServerProcess, wa
 def test_agents_credentials_open_no_operators_route(server: ServerProcess, ways: list[Way]) -> None:
     for way in ways:
         if way.audience.kind is Kind.OPERATOR:
-            body = {} if way.method == "POST" else None
-            answer = server.request(way.method, way.url, body=body, headers=agent_headers())
+            answer = server.request(way.method, way.url, body=way.body, headers=agent_headers())
             assert (answer.status, answer.json) == (401, REFUSED), way
 
 
@@ -110,8 +70,7 @@ def test_an_agents_key_opens_no_operators_route_without_its_name_either(server: 
     keys = [{"X-API-Key": AGENT_KEYS["pc-001"]}, {"Authorization": f"Bearer {AGENT_KEYS['pc-001']}"}]
     for way in ways:
         if way.audience.kind is Kind.OPERATOR:
-            body = {} if way.method == "POST" else None
-            statuses = {server.request(way.method, way.url, body=body, headers=headers).status for headers in keys}
+            statuses = {server.request(way.method, way.url, body=way.body, headers=one).status for one in keys}
             assert statuses == {401}, way
 
 
@@ -137,7 +96,7 @@ def test_the_operators_key_opens_every_operators_route_in_both_headers(server: S
     for way in ways:
         if way.audience.kind is Kind.OPERATOR and way.path != "/api/live":
             for headers in (OPERATOR, BEARER):
-                answer = server.request(way.method, way.url, body={} if way.method == "POST" else None, headers=headers)
+                answer = server.request(way.method, way.url, body=way.body, headers=headers)
                 assert answer.status not in (401, 403, 500), way
 
 

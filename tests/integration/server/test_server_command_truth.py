@@ -4,6 +4,7 @@ import pytest
 
 from builders import PC, Rig, approval, command, operator, report, request, rig, taken_heartbeat
 from reco3.protocol.messages import WatchedProcess
+from reco3.server.domain.approvals import GivenApproval
 from reco3.server.domain.commands import (
     Command,
     CommandStatus,
@@ -86,11 +87,11 @@ async def test_a_yes_to_another_process_than_the_one_there_is_no_yes(services: R
     asked = await services.commands.request(request("RESTART_PROCESS", {"process": "nginx"}), operator())
 
     with pytest.raises(Conflict) as refusal:
-        await services.commands.approve(asked.id, operator(), shown=Expectation(76, 1_900_000_000_000))
+        await services.commands.approve(asked.id, operator(), GivenApproval(shown=Expectation(76, 1_900_000_000_000)))
     assert refusal.value.code == "changed_since_shown"
     assert (await stored(services, asked.id)).approval is None
 
-    await services.commands.approve(asked.id, operator(), shown=Expectation(77, 1_900_000_000_123))
+    await services.commands.approve(asked.id, operator(), GivenApproval(shown=Expectation(77, 1_900_000_000_123)))
     assert (await stored(services, asked.id)).approval is not None
 
 

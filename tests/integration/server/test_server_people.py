@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from builders import PC, SECRET, Rig, operator, rig
 from reco3.server.domain.errors import Forbidden, TooManyRequests, Unauthorized
-from reco3.server.domain.operators import LoginMethod, Operator, Role
+from reco3.server.domain.operators import SESSION_IDLE, LoginMethod, Operator, Role
 from reco3.server.services.denials import Denial
 from reco3.server.services.operators import SESSION_LIFETIME, OperatorService
 from reco3.server.store.database import Database
@@ -97,10 +97,34 @@ async def test_a_wrong_key_opens_nothing(services: Rig, wrong: str) -> None:
 async def test_a_session_ends_after_twelve_hours(services: Rig) -> None:
     opened = await services.operators.log_in(KEY, remote=REMOTE)
 
-    services.clock.advance(SESSION_LIFETIME.total_seconds() - 1)
+    for _ in range(11):
+        services.clock.advance(timedelta(hours=1).total_seconds())
+        assert await services.operators.by_session(opened.token) is not None
+    services.clock.advance(timedelta(hours=1).total_seconds() - 1)
     assert await services.operators.by_session(opened.token) is not None
     services.clock.advance(1)
     assert await services.operators.by_session(opened.token) is None
+
+
+async def test_a_session_that_nobody_uses_ends_after_two_hours(services: Rig) -> None:
+    opened = await services.operators.log_in(KEY, remote=REMOTE)
+
+    services.clock.advance(SESSION_IDLE.total_seconds())
+
+    assert await services.operators.by_session(opened.token) is None
+
+
+async def test_using_a_session_writes_at_most_once_in_ten_minutes(services: Rig, store: Database) -> None:
+    opened = await services.operators.log_in(KEY, remote=REMOTE)
+    ends: set[str] = set()
+    for _ in range(60):
+        services.clock.advance(60)
+        await services.operators.by_session(opened.token)
+        ends.add(
+            await store.read(lambda tx: tx._connection.execute(text("SELECT expires_at FROM sessions")).scalar_one())
+        )
+
+    assert 2 <= len(ends) <= 7
 
 
 async def test_a_session_ends_with_the_log_out_and_leaves_others_open(services: Rig) -> None:

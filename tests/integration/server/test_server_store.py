@@ -15,7 +15,7 @@ from reco3.server.domain.audit import AuditEvent, Stream
 from reco3.server.domain.commands import CommandStatus
 from reco3.server.domain.incidents import Incident, IncidentStatus, Sighting, opened
 from reco3.server.domain.logs import LogStream, line_of
-from reco3.server.domain.operators import Role, Session
+from reco3.server.domain.operators import Account, Role, Session
 from reco3.server.store.database import Database
 from reco3.server.store.tables import metadata
 
@@ -158,7 +158,7 @@ async def test_a_command_comes_out_with_its_approval(store: Database) -> None:
 
     found = await store.read(lambda tx: tx.commands.get("cmd-1"))
 
-    assert found == command(CommandType.RESTART_PROCESS, payload_json='{"process": "nginx"}', approval=approval())
+    assert found == command(CommandType.RESTART_PROCESS, payload_json='{"process": "nginx"}', approvals=(approval(),))
     assert await store.read(lambda tx: tx.commands.get("cmd-404")) is None
 
 
@@ -272,21 +272,22 @@ async def test_agent_keys_are_stored_and_replaced(store: Database) -> None:
 async def test_an_operator_is_found_by_the_hash_of_his_key(store: Database) -> None:
     assert not await store.read(lambda tx: tx.operators.has_any())
 
-    await store.write(lambda tx: tx.operators.add(name="ann", role=Role.APPROVER, api_key_hash="hash", now=START))
+    ann = Account("ann", Role.APPROVER, START)
+    await store.write(lambda tx: tx.operators.add(ann, api_key_hash="hash"))
 
     assert await store.read(lambda tx: tx.operators.has_any())
-    assert await store.read(lambda tx: tx.operators.by_key_hash("hash")) == ("ann", "approver")
+    assert await store.read(lambda tx: tx.operators.by_key_hash("hash")) == ann
     assert await store.read(lambda tx: tx.operators.by_key_hash("HASH")) is None
 
 
 async def test_sessions_end_by_themselves_or_by_log_out(store: Database) -> None:
     sessions = [Session(name, name, Role.VIEWER, START, START + timedelta(hours=n)) for n, name in enumerate("abc")]
-    await store.write(lambda tx: [tx.operators.add_session(session) for session in sessions])
+    await store.write(lambda tx: [tx.sessions.add(session) for session in sessions])
 
-    await store.write(lambda tx: tx.operators.prune_sessions(START))
-    await store.write(lambda tx: tx.operators.end_session("b"))
+    await store.write(lambda tx: tx.sessions.prune(START))
+    await store.write(lambda tx: tx.sessions.end("b"))
 
-    found = [await store.read(lambda tx, name=name: tx.operators.session(name)) for name in "abc"]
+    found = [await store.read(lambda tx, name=name: tx.sessions.get(name)) for name in "abc"]
     assert found == [None, None, sessions[2]]
 
 

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reco3.agent.config import Approver, ControlConfig, LimitDriver, RateLimitConfig, WatchedProgram
+from reco3.agent.config import ControlConfig, LimitDriver, RateLimitConfig, WatchedProgram
 from reco3.agent.security import Policy
 from reco3.protocol.commands import Mode
+from reco3.signing.pins import parse_pin
 
+ALICE = parse_pin("alice:ed25519:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=")
 CONFIG_PATH = "/etc/reco3/config.yaml"
 
 PROGRAMS = {
@@ -40,7 +42,7 @@ def make_policy(
     control = make_control(
         apply_enabled=apply_enabled,
         safe_modes=tuple(Mode(name) for name in safe_modes),
-        approvers=(Approver("alice", "ed25519", "AAAA"),) * approvers,
+        approvers=(ALICE,) * approvers,
     )
     return Policy("pc-001", Mode(mode), control, PROGRAMS, CONFIG_PATH)
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -181,6 +181,10 @@ class SimulatedPc:
             self.lose_answers -= 1
             raise UnreachableError("no answer in time")
 
+    def keep_incident(self, entry: LogEntry, when_kept: Callable[[], None]) -> None:
+        self.incidents.append(entry)
+        when_kept()
+
     def interrupt(self) -> None:
         """Nothing is held here."""
 
@@ -261,7 +265,7 @@ class SimulatedPc:
         """An agent's control on a journal of its own to the same file."""
         modes = Modes(journal)
         client: Any = self
-        parts = ControlParts(client, Contact(modes), modes, journal, self.incidents.append, now=lambda: self.now)
+        parts = ControlParts(client, Contact(modes), modes, journal, self.keep_incident, now=lambda: self.now)
         control = Control(self._config(), parts)
         control._pause = lambda _pause_s: None  # type: ignore[method-assign]
         return control

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,14 +7,16 @@ import pytest
 from agent_builders import CONFIG_PATH, PROGRAMS, make_policy, make_raw_order
 
 from reco3.agent import security
-from reco3.agent.security import Allowed, Refused, RunProgram
+from reco3.agent.refusals import Refused
+from reco3.agent.security import Allowed, RunProgram
 from reco3.protocol.commands import CommandType
 
 TABLE = json.loads((Path(__file__).parents[2] / "data" / "agent_decisions.json").read_text(encoding="utf-8"))
 BASE = TABLE["base"]
 
 LOCKS_AND_KEYS = {
-    "approvals_unverifiable": "control.approvers",
+    "not_signed": "control.approvers",
+    "no_approvers": "control.approvers",
     "process_not_watched": "watch.processes",
     "restart_not_allowed": "allow_restart",
     "no_command_configured": "restart_cmd",
@@ -28,6 +31,8 @@ def decide(case: dict[str, Any]) -> Allowed | Refused:
     raw = make_raw_order(BASE["order"], case.get("order", {}), case.get("without", []))
     order = security.read_order(raw)
     assert order is not None
+    if "used_by" in case:
+        order = replace(order, used_by=case["used_by"])
     return security.decide(order, make_policy(**BASE["policy"] | case.get("policy", {})))
 
 
@@ -51,7 +56,7 @@ def test_a_refusal_names_the_key_and_file_that_open_the_lock(case: dict[str, Any
 
 def test_every_refusal_code_of_the_module_is_in_the_table() -> None:
     source = Path(security.__file__).read_text(encoding="utf-8")
-    told = {case["expect"] for case in TABLE["cases"]} - {"allowed"}
+    told = {case["expect"] for case in TABLE["cases"]} - {"allowed", "not_signed"}  # Which is of approvals.py.
 
     codes = {word for word in source.split('"') if word.isidentifier() and "_" in word and f'"{word}",' in source}
 

@@ -127,7 +127,7 @@ def test_a_first_running_report_keeps_when_it_began_and_no_result() -> None:
 def test_a_strong_command_is_delivered_only_while_pending_and_approved(
     command_type: CommandType, status: CommandStatus, approved: bool
 ) -> None:
-    asked = command(command_type, status=status, delivered_at=START, approval=approval() if approved else None)
+    asked = command(command_type, status=status, delivered_at=START, approvals=(approval(),) if approved else ())
 
     carried = may_deliver(asked, START + timedelta(hours=23), journal=None)
 
@@ -139,7 +139,7 @@ def test_a_strong_command_is_delivered_only_while_pending_and_approved(
 def test_a_strong_command_is_never_delivered_twice_but_to_the_journal_that_knows_it(
     command_type: CommandType, delivered_to: str | None, asking: str | None
 ) -> None:
-    once = delivered(command(command_type, approval=approval()), START, journal=delivered_to)
+    once = delivered(command(command_type, approvals=(approval(),)), START, journal=delivered_to)
 
     assert once.status is CommandStatus.DELIVERED
     assert not any(may_deliver(once, START + timedelta(seconds=s), journal=asking) for s in (0, 60, 86_399))
@@ -147,7 +147,7 @@ def test_a_strong_command_is_never_delivered_twice_but_to_the_journal_that_knows
 
 @pytest.mark.parametrize(("silence_s", "expected"), [(0, False), (29.999, False), (30, True), (86_399, True)])
 def test_the_journal_that_got_a_command_is_asked_again_after_the_lease(silence_s: float, expected: bool) -> None:
-    once = delivered(command(CommandType.ROLLBACK, approval=approval()), START, journal="j1")
+    once = delivered(command(CommandType.ROLLBACK, approvals=(approval(),)), START, journal="j1")
 
     assert may_deliver(once, START + timedelta(seconds=silence_s), journal="j1") is expected
 
@@ -156,7 +156,7 @@ def test_a_journal_that_accepted_a_command_is_not_asked_again() -> None:
     accepted = command(
         CommandType.ROLLBACK,
         status=CommandStatus.DELIVERED,
-        approval=approval(),
+        approvals=(approval(),),
         delivered_at=START,
         journal="j1",
         accepted_at=START,
@@ -190,7 +190,7 @@ def test_what_has_expired_or_is_not_wanted_is_not_delivered(changes: dict[str, d
 
 
 def test_only_a_strong_command_in_a_lost_journal_is_given_up() -> None:
-    held = command(CommandType.ROLLBACK, status=CommandStatus.RUNNING, approval=approval(), journal="j1")
+    held = command(CommandType.ROLLBACK, status=CommandStatus.RUNNING, approvals=(approval(),), journal="j1")
 
     assert lost_its_journal(held, journal="j2")
     assert lost_its_journal(held, journal=None)

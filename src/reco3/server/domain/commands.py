@@ -15,7 +15,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from reco3.protocol.commands import CommandType, Strength, check_payload, needs_approval, type_strengths
+from reco3.protocol.envelope import Signature, SignedEnvelope
 from reco3.protocol.limits import MAX_RESULT_BYTES
+from reco3.server.domain.envelopes import StoredEnvelope
 from reco3.server.domain.errors import BadInput
 
 REDELIVER_SAFE_AFTER_S = 60
@@ -81,12 +83,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A human's recorded yes to one command."""
+    """A human's recorded yes to one command; without a signature it is his word on the server alone."""
 
     id: str
     command_id: str
     approved_by: str
     approved_at: datetime
+    comment: str | None = None
+    signature: Signature | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class Command:
 
     `journal` names the agent's journal that the command was delivered to; agents of the first protocol have none.
     `version` grows with every change and guards against two changes at once.
+    `approvals` are oldest first; `envelope` is what they sign, None for commands that nobody signs.
     """
 
     id: str
@@ -133,7 +138,12 @@ class Command:
     finished_at: datetime | None = None
     cancel_requested_at: datetime | None = None
     cancel_told_at: datetime | None = None
-    approval: Approval | None = None
+    approvals: tuple[Approval, ...] = ()
+    approvals_required: int = 1
+    four_eyes: bool = False
+    rejected_by: str | None = None
+    rejection_reason: str | None = None
+    envelope: StoredEnvelope | None = None
     expectation: Expectation | None = None
     resolution: Resolution | None = None
     version: int = 0
@@ -147,6 +157,27 @@ class Command:
     def needs_approval(self) -> bool:
         """Whether a human must say yes on the server first."""
         return needs_approval(self.type)
+
+    @property
+    def approval(self) -> Approval | None:
+        """The last yes, if there is one."""
+        return self.approvals[-1] if self.approvals else None
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether enough people said yes; each counts once, and with four eyes not whoever asked."""
+        if not self.needs_approval:
+            return True
+        people = {one.approved_by for one in self.approvals}
+        return len(people - {self.created_by} if self.four_eyes else people) >= self.approvals_required
+
+    @property
+    def signed_envelope(self) -> SignedEnvelope | None:
+        """The envelope with every signature over it, as the PC gets it."""
+        if self.envelope is None:
+            return None
+        signatures = tuple(one.signature for one in self.approvals if one.signature is not None)
+        return SignedEnvelope(self.envelope.payload_type, self.envelope.body, signatures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +285,7 @@ def may_deliver(command: Command, now: datetime, *, journal: str | None) -> bool
     if now >= command.expires_at or command.cancel_requested_at is not None:
         return False
     if command.status is CommandStatus.PENDING:
-        return command.approval is not None or not command.needs_approval
+        return command.is_approved
     if command.status is not CommandStatus.DELIVERED or command.delivered_at is None:
         return False
     silent_s = (now - command.delivered_at).total_seconds()
@@ -330,6 +361,17 @@ def may_cancel(command: Command) -> bool:
     )
 
 
+def rejected(command: Command, rejected_by: str, reason: str, now: datetime) -> Command:
+    """The command after somebody said no."""
+    return replace(
+        command,
+        status=CommandStatus.REJECTED,
+        rejected_by=rejected_by,
+        rejection_reason=reason,
+        finished_at=now,
+    )
+
+
 def resolved(command: Command, resolution: Resolution) -> Command:
     """An `unknown` command after a person said what became of it."""
     status = CommandStatus.COMPLETED if resolution.outcome is Outcome.RAN else CommandStatus.FAILED
@@ -355,7 +397,7 @@ def _end_of(command: Command, report: AgentReport) -> CommandStatus:
 
 def _was_deliverable(command: Command) -> bool:
     # A database restored from a copy may not know that it delivered this; the PC's journal does.
-    return command.status is CommandStatus.PENDING and (command.approval is not None or not command.needs_approval)
+    return command.status is CommandStatus.PENDING and command.is_approved
 
 
 def _silent_at(command: Command, delivered_at: datetime) -> datetime:

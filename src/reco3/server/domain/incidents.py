@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import reduce
 
 from reco3.protocol.commands import Severity
+from reco3.server.domain.break_glass import BREAK_GLASS_CODE
 from reco3.server.domain.logs import LogLine
 
 MAX_SUMMARY_CHARS = 500
@@ -68,7 +69,9 @@ def _joined(alike: Sequence[Sighting]) -> Sighting:
 
 
 def sighting_of(line: LogLine) -> Sighting | None:
-    """The sighting a log line is, or None for a line that opens no incident."""
+    """The sighting a log line is, or None for a line that opens no incident; a use of break-glass alarms always."""
+    if line.code == BREAK_GLASS_CODE:
+        return Sighting(line.agent_id, BREAK_GLASS_CODE, Severity.CRITICAL, line.msg, line.created_at)
     if line.level not in (Severity.ERROR, Severity.CRITICAL):
         return None
     return Sighting(line.agent_id, line.code or _fingerprint(line.msg), line.level, line.msg, line.created_at)

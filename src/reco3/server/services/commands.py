@@ -7,16 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from reco3.protocol.commands import CommandType
 from reco3.server.domain.agents import Agent
+from reco3.server.domain.approvals import NOTHING_MORE, Comment, GivenApproval, PcTrust, processes_of, trust_of
 from reco3.server.domain.audit import RecordedEvent, system_actor, user_actor
 from reco3.server.domain.commands import (
     Approval,
     Command,
     CommandStatus,
-    Expectation,
     Outcome,
     RecordedReport,
     Resolution,
@@ -28,9 +26,10 @@ from reco3.server.domain.commands import (
     parse_type,
     resolved,
 )
-from reco3.server.domain.errors import BadInput, Conflict
+from reco3.server.domain.errors import Conflict
 from reco3.server.domain.operators import Operator
 from reco3.server.services.agents import require_agent
+from reco3.server.services.approvals import approve, new_nonce, ready_for_approval, trust_facts
 from reco3.server.services.command_rows import command_event, give_up, require_command
 from reco3.server.services.ports import Cursor, Outside, Transaction
 from reco3.server.services.wakeups import Wakeups
@@ -60,6 +59,16 @@ class CommandLife:
     command: Command
     events: tuple[RecordedEvent, ...]
     reports: tuple[RecordedReport, ...]
+    comments: tuple[Comment, ...]
+    trust: PcTrust
+
+
+@dataclass(frozen=True, slots=True)
+class TakenApproval:
+    """A recorded yes, and the command after it."""
+
+    approval: Approval
+    command: Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ class CommandService:
         """Queue a command for a PC.
 
         Raises:
-            BadInput: unknown type or a payload that it does not take.
+            BadInput: unknown type, a payload that it does not take, or terms of its policy that it does not meet.
             NotFound: no PC of that id was ever heard of.
         """
         now = self._outside.clock()
@@ -99,24 +108,27 @@ class CommandService:
             reason=request.reason,
         )
         command = replace(command, expires_at=now + (request.lifetime or lifetimes[command.strength]))
-        await self._outside.store.write(lambda tx: self._add(tx, command, request.payload))
+        nonce = new_nonce()
+        command = await self._outside.store.write(lambda tx: self._add(tx, command, request, nonce))
         self._announce(command)
         return command
 
-    async def approve(self, command_id: str, operator: Operator, *, shown: Expectation | None = None) -> Approval:
-        """Record a human's yes; the PC that waits for it is woken at once.
-
-        `shown` is the process that the approver's page showed; a yes to another one is no yes.
+    async def approve(self, command_id: str, operator: Operator, given: GivenApproval = NOTHING_MORE) -> TakenApproval:
+        """Record a human's yes; with enough of them the PC that waits is woken at once.
 
         Raises:
             NotFound: there is no such command.
-            BadInput: the command needs no approval.
-            Conflict: it is approved already, not pending any more, or its process is not the one that was shown.
+            BadInput: the command needs no approval, or the signature is not one of the approver's over its bytes.
+            Conflict: it has enough approvals, is not pending any more, or is not what the approver was shown.
+            Forbidden: the approver asked for it himself.
         """
-        approval = Approval(self._outside.new_id(), command_id, operator.name, self._outside.clock())
-        command = await self._outside.store.write(lambda tx: _approve(tx, approval, shown=shown))
+        approval = Approval(
+            self._outside.new_id(), command_id, operator.name, self._outside.clock(), given.comment, given.signature
+        )
+        nonce = new_nonce()
+        command = await self._outside.store.write(lambda tx: approve(tx, approval, given, nonce=nonce))
         self._announce(command)
-        return approval
+        return TakenApproval(approval, command)
 
     async def cancel(self, command_id: str, operator: Operator, *, reason: str | None) -> CommandStatus | None:
         """Take a command back; returns its new status, or None when the PC must be asked first.
@@ -160,7 +172,13 @@ class CommandService:
         def query(tx: Transaction) -> CommandLife:
             command = require_command(tx, command_id)
             events = tx.audit.about(command_id, limit=MAX_TIMELINE_ROWS)
-            return CommandLife(command, tuple(events), tuple(tx.reports.of(command_id)))
+            return CommandLife(
+                command,
+                tuple(events),
+                tuple(tx.reports.of(command_id)),
+                tuple(tx.comments.of(command_id)),
+                trust_of(require_agent(tx, command.agent_id)),
+            )
 
         return await self._outside.store.read(query)
 
@@ -174,76 +192,51 @@ class CommandService:
         self._wakeups.load(await self._outside.store.read(lambda tx: tx.commands.agents_in_flight()))
         return SWEEP_S
 
-    def _add(self, tx: Transaction, command: Command, payload: Mapping[str, object]) -> None:
-        _add(tx, command, payload)
-        if command.needs_approval and not self._approval_required:
+    def _add(self, tx: Transaction, command: Command, request: CommandRequest, nonce: str) -> Command:
+        agent = require_agent(tx, command.agent_id)
+        check_request(command.type, request.payload, watched=_watched_names(agent))
+        if command.needs_approval:
+            command = ready_for_approval(
+                tx,
+                command,
+                agent,
+                lifetime=request.lifetime,
+                approval_required=self._approval_required,
+                nonce=nonce,
+            )
+        _store(tx, command, request.payload, trust_of(agent))
+        if command.needs_approval and not self._approval_required and not trust_of(agent).verifies:
             # The test mode's switch: still a record that says who opened this lock, and how.
-            _approve(tx, Approval(self._outside.new_id(), command.id, AUTOMATIC_APPROVER, command.ts))
+            automatic = Approval(self._outside.new_id(), command.id, AUTOMATIC_APPROVER, command.ts)
+            return approve(tx, automatic, NOTHING_MORE, nonce=nonce)
+        return command
 
     def _announce(self, command: Command) -> None:
         self._wakeups.wake(command.agent_id)
         self._outside.announcer.announce("commands", command.agent_id)
 
 
-def _add(tx: Transaction, command: Command, payload: Mapping[str, object]) -> None:
-    agent = require_agent(tx, command.agent_id)
-    check_request(command.type, payload, watched=_watched_names(agent))
+def _store(tx: Transaction, command: Command, payload: Mapping[str, object], trust: PcTrust) -> None:
     tx.commands.add(command)
-    detail = {"type": command.type, "payload": dict(payload), "expires_at": command.expires_at.isoformat()}
+    if command.envelope is not None:
+        tx.commands.put_envelope(command.id, command.envelope, command.ts)
+    detail: dict[str, object] = {
+        "type": command.type,
+        "payload": dict(payload),
+        "expires_at": command.expires_at.isoformat(),
+    }
     if command.reason is not None:
         detail["reason"] = command.reason
+    if command.needs_approval:
+        detail |= {"approvals_required": command.approvals_required, "four_eyes": command.four_eyes}
+        detail |= trust_facts(trust)
     tx.audit.add([command_event("command_created", command, command.ts, user_actor(command.created_by), detail)])
 
 
-def _processes(agent: Agent) -> list[dict[str, Any]] | None:
-    processes = (json.loads(agent.payload_json).get("metrics") or {}).get("processes")
-    if not isinstance(processes, list):
-        return None
-    return [process for process in processes if isinstance(process, dict)]
-
-
 def _watched_names(agent: Agent) -> list[str] | None:
-    processes = _processes(agent)
+    processes = processes_of(agent)
     # An empty list also comes from older agents that report none; the PC itself refuses what it does not watch.
     return [str(process.get("name")) for process in processes or ()] or None
-
-
-def _approve(tx: Transaction, approval: Approval, *, shown: Expectation | None = None) -> Command:
-    command = require_command(tx, approval.command_id)
-    if not command.needs_approval:
-        raise BadInput("type", f"{command.type} needs no approval; it runs at once", code="approval_not_needed")
-    if command.approval is not None:
-        raise Conflict(f"Approved already by {command.approval.approved_by}.", code="already_approved")
-    if command.status is not CommandStatus.PENDING or is_expired(command, approval.approved_at):
-        status = CommandStatus.EXPIRED if is_expired(command, approval.approved_at) else command.status
-        raise Conflict(f"This command is {status}; only a pending one can be approved.", code="not_pending")
-    seen = _seen_by_the_approver(tx, command)
-    if shown is not None and seen is not None and shown != seen:
-        raise Conflict(
-            "The process is not the one that was shown any more; look at it again, then decide.",
-            code="changed_since_shown",
-        )
-    approved = replace(command, approval=approval, expectation=seen)
-    tx.commands.add_approval(approval)
-    tx.commands.put(approved)
-    detail = {"approval_id": approval.id, "type": command.type, "requested_by": command.created_by}
-    actor = user_actor(approval.approved_by)
-    tx.audit.add([command_event("command_approved", approved, approval.approved_at, actor, detail)])
-    return approved
-
-
-def _seen_by_the_approver(tx: Transaction, command: Command) -> Expectation | None:
-    name = json.loads(command.payload_json).get("process")
-    if command.type not in (CommandType.RESTART_PROCESS, CommandType.STOP_PROCESS):
-        return None
-    for process in _processes(require_agent(tx, command.agent_id)) or []:
-        if process.get("name") != name:
-            continue
-        if not process.get("running"):
-            return Expectation(None, None)
-        if process.get("create_time_ms") is not None:
-            return Expectation(process.get("pid"), process["create_time_ms"])
-    return None
 
 
 def _cancel(tx: Transaction, command_id: str, operator: Operator, now: datetime, *, reason: str | None) -> Command:

@@ -1,4 +1,4 @@
-"""Guesses at operators' keys: whoever tries too many different ones waits, and nobody else with him.
+"""Guesses at operators' keys and passwords: whoever tries too many different ones waits, and nobody else with him.
 
 A script that keeps sending one old key is no guesser: the same wrong key counts once.
 """
@@ -31,7 +31,7 @@ class GuessLimiter:
             return
         wait_s = (WINDOW - (self._clock() - min(wrong_at.values()))).total_seconds()
         raise TooManyRequests(
-            "Too many wrong API keys; wait a minute and try again.", retry_after_s=max(1, int(wait_s) + 1)
+            "Too many wrong keys or passwords; wait a minute and try again.", retry_after_s=max(1, int(wait_s) + 1)
         )
 
     def note_wrong(self, remote: str, key_hash: str) -> None:

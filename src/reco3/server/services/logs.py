@@ -19,6 +19,7 @@ from reco3.server.domain.logs import (
     unseen_entries,
 )
 from reco3.server.services.agents import require_agent
+from reco3.server.services.break_glass import record_uses
 from reco3.server.services.incidents import IncidentRecorder
 from reco3.server.services.ports import Outside, Transaction
 
@@ -89,6 +90,7 @@ class LogService:
         parts = [intake.take(taken, stream) for taken, stream in zip(items, streams, strict=True)]
         tx.logs.add([line for part in parts for line in part.lines])
         tx.logs.advance(intake.advanced)
+        record_uses(tx, (line for part in parts for line in part.lines))
         created = self._record_sightings(tx, parts)
         stored = [
             BatchStored(len(taken.batch.logs), count, part.acked_seq)

@@ -1,13 +1,16 @@
-"""The `agent_commands` and `approvals` tables."""
+"""The `agent_commands` and `approvals` tables, and the envelopes that belong to commands."""
 
 import json
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, delete, insert, or_, select, update
 
 from reco3.protocol.commands import CommandType
+from reco3.protocol.envelope import Signature, read_signature, signature_shape
 from reco3.server.domain.commands import (
     IN_FLIGHT,
     SILENCE_S,
@@ -18,10 +21,13 @@ from reco3.server.domain.commands import (
     Outcome,
     Resolution,
 )
+from reco3.server.domain.envelopes import StoredEnvelope
 from reco3.server.domain.errors import Conflict
 from reco3.server.services.ports import Cursor
 from reco3.server.store.paging import is_before
-from reco3.server.store.tables import agent_commands, approvals
+from reco3.server.store.tables import agent_commands, approvals, command_envelopes
+
+MAX_IDS_PER_QUERY = 500
 
 
 class CommandTable:
@@ -36,8 +42,8 @@ class CommandTable:
 
     def get(self, command_id: str) -> Command | None:
         """The command of that id."""
-        row = self._connection.execute(_query().where(agent_commands.c.id == command_id)).one_or_none()
-        return _command(row) if row else None
+        found = self._read(_query().where(agent_commands.c.id == command_id))
+        return found[0] if found else None
 
     def put(self, command: Command) -> None:
         """Store what has changed of a command, if nobody changed it since it was read.
@@ -57,7 +63,7 @@ class CommandTable:
             .where(agent_commands.c.agent_id == agent_id, agent_commands.c.status.in_(sorted(IN_FLIGHT)))
             .order_by(agent_commands.c.ts, agent_commands.c.id)
         )
-        return [_command(row) for row in self._connection.execute(query)]
+        return self._read(query)
 
     def agents_in_flight(self) -> list[str]:
         """The PCs with a command that has not ended."""
@@ -75,7 +81,7 @@ class CommandTable:
                 agent_commands.c.delivered_at <= long_ago,
             ),
         )
-        return [_command(row) for row in self._connection.execute(query)]
+        return self._read(query)
 
     def newest(
         self, *, agent_id: str | None, statuses: Collection[CommandStatus], before: Cursor | None, limit: int
@@ -88,26 +94,57 @@ class CommandTable:
             query = query.where(agent_commands.c.status.in_(sorted(statuses)))
         if before is not None:
             query = query.where(is_before(agent_commands.c.ts, agent_commands.c.id, before))
-        return [_command(row) for row in self._connection.execute(query)]
+        return self._read(query)
 
     def add_approval(self, approval: Approval) -> None:
         """Insert a human's yes."""
+        signature = approval.signature
         row = {
             "id": approval.id,
             "command_id": approval.command_id,
             "approved_by": approval.approved_by,
             "approved_at": approval.approved_at,
+            "comment": approval.comment,
+            "key_id": signature.key_id if signature else None,
+            "signature_json": json.dumps(signature_shape(signature)) if signature else None,
         }
         self._connection.execute(insert(approvals), [row])
+
+    def put_envelope(self, command_id: str, envelope: StoredEnvelope, now: datetime) -> None:
+        """Store the bytes to be signed, in place of those that nobody has signed."""
+        self._connection.execute(delete(command_envelopes).where(command_envelopes.c.command_id == command_id))
+        row = {
+            "command_id": command_id,
+            "payload_type": envelope.payload_type,
+            "body": envelope.body,
+            "created_at": now,
+        }
+        self._connection.execute(insert(command_envelopes), [row])
+
+    def _read(self, query: Select[Any]) -> list[Command]:
+        commands = [_command(row) for row in self._connection.execute(query)]
+        given = self._approvals_of([command.id for command in commands if command.needs_approval])
+        return [replace(one, approvals=tuple(given[one.id])) if one.id in given else one for one in commands]
+
+    def _approvals_of(self, command_ids: Sequence[str]) -> dict[str, list[Approval]]:
+        given: defaultdict[str, list[Approval]] = defaultdict(list)
+        for ids in _portions(command_ids):
+            query = select(approvals).where(approvals.c.command_id.in_(ids))
+            for row in self._connection.execute(query.order_by(approvals.c.approved_at, approvals.c.id)):
+                given[row.command_id].append(_approval(row))
+        return given
+
+
+def _portions(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + MAX_IDS_PER_QUERY] for start in range(0, len(ids), MAX_IDS_PER_QUERY))
 
 
 def _query() -> Select[Any]:
     return select(
         agent_commands,
-        approvals.c.id.label("approval_id"),
-        approvals.c.approved_by,
-        approvals.c.approved_at,
-    ).outerjoin(approvals, approvals.c.command_id == agent_commands.c.id)
+        command_envelopes.c.payload_type.label("envelope_type"),
+        command_envelopes.c.body.label("envelope_body"),
+    ).outerjoin(command_envelopes, command_envelopes.c.command_id == agent_commands.c.id)
 
 
 _plain_columns = (
@@ -126,6 +163,10 @@ _plain_columns = (
     "finished_at",
     "cancel_requested_at",
     "cancel_told_at",
+    "approvals_required",
+    "four_eyes",
+    "rejected_by",
+    "rejection_reason",
 )
 
 
@@ -153,16 +194,24 @@ def _command(row: Row[Any]) -> Command:
         # A command from before commands expired has waited long enough.
         expires_at=row.expires_at or row.ts,
         version=row.version,
-        approval=_approval(row),
+        envelope=StoredEnvelope(row.envelope_type, bytes(row.envelope_body)) if row.envelope_type else None,
         expectation=_expectation(row.expect_json),
         resolution=_resolution(row),
     )
 
 
-def _approval(row: Row[Any]) -> Approval | None:
-    if row.approval_id is None:
+def _approval(row: Row[Any]) -> Approval:
+    return Approval(
+        row.id, row.command_id, row.approved_by, row.approved_at, row.comment, _signature(row.signature_json)
+    )
+
+
+def _signature(text: str | None) -> Signature | None:
+    try:
+        return read_signature(json.loads(text)) if text else None
+    except ValueError:
+        # Somebody changed it in the database: it counts as none, on the PC too.
         return None
-    return Approval(row.approval_id, row.id, row.approved_by, row.approved_at)
 
 
 def _expect_json(expectation: Expectation) -> str:

@@ -1,15 +1,13 @@
-"""The `operators` and `sessions` tables: hashes, never keys or tokens."""
+"""The `operators` table: hashes, never keys or passwords."""
 
-from datetime import datetime
+from sqlalchemy import Connection, Row, exists, func, insert, or_, select, update
 
-from sqlalchemy import Connection, delete, exists, insert, select
-
-from reco3.server.domain.operators import Role, Session
-from reco3.server.store.tables import operators, sessions
+from reco3.server.domain.operators import Account, Role
+from reco3.server.store.tables import operator_keys, operators
 
 
 class OperatorTable:
-    """Reads and writes operators and their sessions inside one transaction."""
+    """Reads and writes accounts inside one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -18,37 +16,57 @@ class OperatorTable:
         """Whether anybody can log in."""
         return bool(self._connection.execute(select(exists().select_from(operators))).scalar_one())
 
-    def add(self, *, name: str, role: str, api_key_hash: str, now: datetime) -> None:
-        """Insert an operator."""
-        row = {"name": name, "role": str(role), "api_key_hash": api_key_hash, "created_at": now}
+    def has_people(self) -> bool:
+        """Whether an account that is not disabled has a password or a key: then approvals can have four eyes."""
+        has_key = exists().where(operator_keys.c.owner == operators.c.name, operator_keys.c.revoked_at.is_(None))
+        is_person = or_(operators.c.password_hash.is_not(None), has_key)
+        query = select(exists().where(operators.c.disabled_at.is_(None), is_person))
+        return bool(self._connection.execute(query).scalar_one())
+
+    def add(self, account: Account, *, api_key_hash: str | None = None) -> None:
+        """Insert an account."""
+        row = {
+            "name": account.name,
+            "role": account.role.value,
+            "api_key_hash": api_key_hash,
+            "created_at": account.created_at,
+            "password_hash": account.password_hash,
+            "created_by": account.created_by,
+            "disabled_at": account.disabled_at,
+        }
         self._connection.execute(insert(operators), [row])
 
-    def by_key_hash(self, api_key_hash: str) -> tuple[str, str] | None:
-        """The name and role of whoever holds the key of that hash."""
-        query = select(operators.c.name, operators.c.role).where(operators.c.api_key_hash == api_key_hash)
-        row = self._connection.execute(query).one_or_none()
-        return (row.name, row.role) if row else None
+    def get(self, name: str) -> Account | None:
+        """The account of that name."""
+        return _account(self._connection.execute(select(operators).where(operators.c.name == name)).one_or_none())
 
-    def add_session(self, session: Session) -> None:
-        """Insert a session."""
-        row = {
-            "token_hash": session.token_hash,
-            "name": session.name,
-            "role": session.role.value,
-            "created_at": session.created_at,
-            "expires_at": session.expires_at,
+    def by_key_hash(self, api_key_hash: str) -> Account | None:
+        """The account that holds the key of that hash."""
+        query = select(operators).where(operators.c.api_key_hash == api_key_hash)
+        return _account(self._connection.execute(query).one_or_none())
+
+    def all(self) -> list[Account]:
+        """Every account, in the order of the names."""
+        rows = self._connection.execute(select(operators).order_by(operators.c.name))
+        return [account for row in rows if (account := _account(row)) is not None]
+
+    def put(self, account: Account) -> None:
+        """Replace what may change: role, password and whether it is disabled."""
+        values = {
+            "role": account.role.value,
+            "password_hash": account.password_hash,
+            "disabled_at": account.disabled_at,
         }
-        self._connection.execute(insert(sessions), [row])
+        self._connection.execute(update(operators).where(operators.c.name == account.name).values(values))
 
-    def session(self, token_hash: str) -> Session | None:
-        """The session of that token's hash."""
-        row = self._connection.execute(select(sessions).where(sessions.c.token_hash == token_hash)).one_or_none()
-        return Session(row.token_hash, row.name, Role(row.role), row.created_at, row.expires_at) if row else None
+    def count_admins(self) -> int:
+        """How many administrators are not disabled."""
+        is_admin = operators.c.role == Role.ADMIN.value
+        query = select(func.count()).select_from(operators).where(is_admin, operators.c.disabled_at.is_(None))
+        return int(self._connection.execute(query).scalar_one())
 
-    def end_session(self, token_hash: str) -> None:
-        """Delete a session."""
-        self._connection.execute(delete(sessions).where(sessions.c.token_hash == token_hash))
 
-    def prune_sessions(self, now: datetime) -> None:
-        """Delete the sessions that have expired."""
-        self._connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
+def _account(row: Row[tuple[object, ...]] | None) -> Account | None:
+    if row is None:
+        return None
+    return Account(row.name, Role(row.role), row.created_at, row.created_by, row.disabled_at, row.password_hash)

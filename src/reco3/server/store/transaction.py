@@ -7,14 +7,21 @@ from sqlalchemy import Connection
 from reco3.server.store.agent_keys import AgentKeyTable
 from reco3.server.store.agents import AgentTable
 from reco3.server.store.audit import AuditTable
+from reco3.server.store.break_glass import BreakGlassTable
 from reco3.server.store.commands import CommandTable
+from reco3.server.store.comments import CommentTable
 from reco3.server.store.enrolments import EnrolmentTable
 from reco3.server.store.facts import FactTable
 from reco3.server.store.history import HistoryTable
 from reco3.server.store.incidents import IncidentTable
+from reco3.server.store.invitations import InvitationTable
 from reco3.server.store.logs import LogTable
+from reco3.server.store.operator_keys import OperatorKeyTable
 from reco3.server.store.operators import OperatorTable
+from reco3.server.store.policies import PolicyTable
 from reco3.server.store.reports import ReportTable
+from reco3.server.store.sessions import SessionTable
+from reco3.server.store.tokens import TokenTable
 
 
 class TableTransaction:
@@ -40,8 +47,23 @@ class TableTransaction:
 
     @cached_property
     def commands(self) -> CommandTable:
-        """The `agent_commands` and `approvals` tables."""
+        """The `agent_commands` and `approvals` tables, and the envelopes that belong to commands."""
         return CommandTable(self._connection)
+
+    @cached_property
+    def comments(self) -> CommentTable:
+        """The `command_comments` table."""
+        return CommentTable(self._connection)
+
+    @cached_property
+    def policies(self) -> PolicyTable:
+        """The `approval_policies` table."""
+        return PolicyTable(self._connection)
+
+    @cached_property
+    def break_glass(self) -> BreakGlassTable:
+        """The `break_glass_uses` table."""
+        return BreakGlassTable(self._connection)
 
     @cached_property
     def reports(self) -> ReportTable:
@@ -75,5 +97,25 @@ class TableTransaction:
 
     @cached_property
     def operators(self) -> OperatorTable:
-        """The `operators` and `sessions` tables."""
+        """The `operators` table."""
         return OperatorTable(self._connection)
+
+    @cached_property
+    def sessions(self) -> SessionTable:
+        """The `sessions` table."""
+        return SessionTable(self._connection)
+
+    @cached_property
+    def invitations(self) -> InvitationTable:
+        """The `invitations` table."""
+        return InvitationTable(self._connection)
+
+    @cached_property
+    def operator_keys(self) -> OperatorKeyTable:
+        """The `operator_keys` table."""
+        return OperatorKeyTable(self._connection)
+
+    @cached_property
+    def tokens(self) -> TokenTable:
+        """The `api_tokens` table."""
+        return TokenTable(self._connection)

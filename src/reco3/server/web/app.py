@@ -12,9 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reco3 import __version__
 from reco3.server.domain.operators import Role
+from reco3.server.services.accounts import AccountService
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
+from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.audit import AuditService
+from reco3.server.services.break_glass import BreakGlassService
 from reco3.server.services.commands import CommandService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.denials import DenialService
@@ -22,10 +25,14 @@ from reco3.server.services.enrolments import EnrolmentService
 from reco3.server.services.history import HistoryService
 from reco3.server.services.incidents import IncidentService
 from reco3.server.services.key_custody import KeyCustodyService
+from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService
 from reco3.server.services.operators import OperatorService
+from reco3.server.services.passkeys import PasskeyService
+from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Clock
 from reco3.server.services.reports import ReportService
+from reco3.server.services.tokens import TokenService
 from reco3.server.web.agent_api import AgentApi, AgentServices
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.auth import Authenticator
@@ -35,14 +42,22 @@ from reco3.server.web.errors import exception_handlers, json_answer
 from reco3.server.web.guards import guard_routes
 from reco3.server.web.live import LiveHub
 from reco3.server.web.openapi import with_agent_paths
+from reco3.server.web.operator_api.accounts import account_routes
 from reco3.server.web.operator_api.agent_keys import agent_key_routes
 from reco3.server.web.operator_api.agents import agent_routes
+from reco3.server.web.operator_api.approvals import approval_routes
 from reco3.server.web.operator_api.audit import audit_routes
+from reco3.server.web.operator_api.break_glass import break_glass_routes
 from reco3.server.web.operator_api.commands import command_routes
 from reco3.server.web.operator_api.enrolments import enrolment_routes
+from reco3.server.web.operator_api.fleet import fleet_routes
 from reco3.server.web.operator_api.incidents import incident_routes
+from reco3.server.web.operator_api.keys import key_routes
 from reco3.server.web.operator_api.logs import log_routes
+from reco3.server.web.operator_api.policies import policy_routes
 from reco3.server.web.operator_api.session import config_routes, session_routes
+from reco3.server.web.operator_api.sessions import sessions_routes
+from reco3.server.web.operator_api.tokens import token_routes
 from reco3.server.web.pages import page_routes
 
 Lifespan = Callable[[object], AbstractAsyncContextManager[None]]
@@ -70,11 +85,18 @@ class Services:
     history: HistoryService
     logs: LogService
     commands: CommandService
+    approvals: ApprovalService
+    policies: PolicyService
+    break_glass: BreakGlassService
     deliveries: DeliveryService
     reports: ReportService
     incidents: IncidentService
     audit: AuditService
     operators: OperatorService
+    accounts: AccountService
+    passkeys: PasskeyService
+    operator_keys: KeyService
+    tokens: TokenService
     denials: DenialService
     agent_keys: AgentKeyService
     enrolments: EnrolmentService
@@ -115,12 +137,20 @@ def build_app(
 def _routers(services: Services, live: LiveHub, options: WebOptions, clock: Clock) -> list[APIRouter]:
     return [
         config_routes(services.operators, test_mode=options.test_mode, require_approval=options.require_approval),
-        session_routes(services.operators, services.denials),
+        session_routes(services.operators, services.passkeys, services.denials),
+        sessions_routes(services.operators.sessions),
+        account_routes(services.accounts),
+        key_routes(services.operator_keys),
+        token_routes(services.tokens),
         agent_routes(services.agents, services.history, clock),
         agent_key_routes(services.key_custody, clock),
         enrolment_routes(services.enrolments, clock),
         log_routes(services.logs, clock),
-        command_routes(services.commands, services.reports, clock),
+        command_routes(services.commands, services.approvals, services.reports, clock),
+        approval_routes(services.commands, services.approvals),
+        policy_routes(services.policies, clock),
+        break_glass_routes(services.break_glass, clock),
+        fleet_routes(services.approvals),
         incident_routes(services.incidents, clock),
         audit_routes(services.audit, clock),
         live.routes(),

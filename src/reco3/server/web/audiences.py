@@ -21,20 +21,25 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Whom a route serves, and how large a body it takes."""
+    """Whom a route serves, and how large a body it takes.
+
+    `needs_proof`: a session must have proved its person within five minutes. `needs_person`: no API token.
+    """
 
     kind: Kind
     role: Role | None = None
     max_body_bytes: int = MAX_BODY_BYTES
+    needs_proof: bool = False
+    needs_person: bool = False
 
 
 PUBLIC = Audience(Kind.PUBLIC)
 AGENT = Audience(Kind.AGENT)
 
 
-def operators(role: Role) -> Audience:
+def operators(role: Role, *, needs_proof: bool = False, needs_person: bool = False) -> Audience:
     """Operators who hold this role."""
-    return Audience(Kind.OPERATOR, role)
+    return Audience(Kind.OPERATOR, role, needs_proof=needs_proof, needs_person=needs_person)
 
 
 def serves(audience: Audience) -> Callable[[EndpointT], EndpointT]:

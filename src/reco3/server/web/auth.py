@@ -1,4 +1,4 @@
-"""Who is calling: an agent by its two headers, an operator by key, session or the test mode's loopback rule.
+"""Who is calling: an agent by its two headers, an operator by key, token, session or the test mode's loopback rule.
 
 The two worlds never mix: an agent's headers never open an operator's route, nor the other way round.
 """
@@ -10,10 +10,13 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.types import Scope
 
 from reco3.server.domain.errors import Forbidden, Unauthorized
-from reco3.server.domain.operators import LoginMethod, Operator, Role, has_role
+from reco3.server.domain.keys import Site
+from reco3.server.domain.operators import LoginMethod, Operator, Role, has_role, require_person, require_proof
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.denials import Denial, DenialService
 from reco3.server.services.operators import OperatorService
+from reco3.server.services.ports import Clock
+from reco3.server.web.audiences import Audience
 
 SESSION_COOKIE = "reco3_session"
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -31,11 +34,13 @@ class Authenticator:
         denials: DenialService,
         *,
         implicit_admin: bool,
+        clock: Clock,
     ) -> None:
         self._agent_keys = agent_keys
         self._operators = operators
         self._denials = denials
         self._implicit_admin = implicit_admin
+        self._clock = clock
 
     async def agent(self, scope: Scope) -> str:
         """The id of the PC that calls.
@@ -50,12 +55,12 @@ class Authenticator:
         await self._denials.record(Denial("auth_failed", "agent key", agent_id, scope["path"]))
         raise Unauthorized
 
-    async def operator(self, scope: Scope, required: Role) -> Operator:
-        """The operator who calls, if he holds the required role.
+    async def operator(self, scope: Scope, audience: Audience, required: Role) -> Operator:
+        """The operator who calls, if he holds the required role and is as sure to be himself as the audience needs.
 
         Raises:
             Unauthorized: nobody we know.
-            Forbidden: another site's page sent this, or the role is missing.
+            Forbidden: another site's page sent this, the role is missing, or a fresh proof or a person is needed.
         """
         headers = headers_of(scope)
         refuse_other_sites(scope, headers)
@@ -68,6 +73,10 @@ class Authenticator:
         if not has_role(operator, required):
             await self._denials.record(Denial("access_denied", f"needs role {required}", operator.name, scope["path"]))
             raise Forbidden(f"This needs the role {required}; {operator.name} is {operator.role}.")
+        if audience.needs_person:
+            require_person(operator)
+        if audience.needs_proof:
+            require_proof(operator, self._clock())
         return operator
 
     async def _known_operator(self, scope: Scope, headers: Mapping[str, str]) -> Operator | None:
@@ -99,6 +108,13 @@ def remote_of(scope: Scope) -> str:
     """The address that the connection came from; headers about it are never believed."""
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def site_of(scope: Scope) -> Site:
+    """The address under which the caller's browser has the page; the guard has compared `Origin` with the host."""
+    headers = headers_of(scope)
+    host = headers.get("host", "")
+    return Site(headers.get("origin") or f"{scope['scheme']}://{host}", _host_name(host).lower())
 
 
 def session_token(headers: Mapping[str, str]) -> str | None:

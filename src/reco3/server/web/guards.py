@@ -41,7 +41,7 @@ class Guard:
         if self._audience.kind is Kind.AGENT:
             state["caller"] = await self._authenticator.agent(scope)
         elif self._audience.role is not None:
-            state["caller"] = await self._authenticator.operator(scope, self._audience.role)
+            state["caller"] = await self._authenticator.operator(scope, self._audience, self._audience.role)
         elif scope["method"] not in SAFE_METHODS:
             refuse_other_sites(scope, headers_of(scope))
 

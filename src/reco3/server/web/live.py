@@ -25,9 +25,11 @@ MAX_DASHBOARDS = 500
 
 
 class _Dashboard:
-    """What one open page has not been told yet."""
+    """What one open page has not been told yet, and whose page it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_over = False
         self.topics: set[str] = set()
         self.agent_ids: set[str] = set()
         self.news = asyncio.Event()
@@ -57,6 +59,13 @@ class LiveHub:
                 dashboard.agent_ids.add(agent_id)
             dashboard.news.set()
 
+    def dismiss(self, name: str) -> None:
+        """End the streams of somebody who must log in again."""
+        for dashboard in self._dashboards:
+            if dashboard.name == name:
+                dashboard.is_over = True
+                dashboard.news.set()
+
     def close(self) -> None:
         """End every stream: the server is stopping."""
         self._is_closing = True
@@ -69,21 +78,23 @@ class LiveHub:
 
         @router.get("/api/live")
         @serves(operators(Role.VIEWER))
-        async def live(_request: Request) -> Response:
+        async def live(request: Request) -> Response:
             """The stream of hints at what changed."""
             if len(self._dashboards) >= MAX_DASHBOARDS:
                 raise Busy("Too many dashboards are open; this one polls instead.", retry_after_s=30)
             headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-            return StreamingResponse(self._events(), media_type="text/event-stream", headers=headers)
+            return StreamingResponse(
+                self._events(request.state.caller.name), media_type="text/event-stream", headers=headers
+            )
 
         return router
 
-    async def _events(self) -> AsyncIterator[bytes]:
-        dashboard = _Dashboard()
+    async def _events(self, name: str) -> AsyncIterator[bytes]:
+        dashboard = _Dashboard(name)
         self._dashboards.add(dashboard)
         try:
             yield _event("hello", {"now": time_text(self._clock())})
-            while not self._is_closing:
+            while not self._is_closing and not dashboard.is_over:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(dashboard.news.wait(), KEEP_ALIVE_S)
                 if not dashboard.topics:

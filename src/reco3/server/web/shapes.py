@@ -4,6 +4,8 @@ import base64
 import binascii
 from datetime import UTC, datetime
 
+from reco3.protocol.envelope import signed_envelope_shape
+from reco3.server.domain.approvals import Comment
 from reco3.server.domain.commands import Approval, Command, Expectation, Resolution
 from reco3.server.domain.errors import BadInput
 from reco3.server.services.deliveries import Pulled
@@ -25,7 +27,25 @@ def approval_shape(approval: Approval | None) -> dict[str, object] | None:
     """A human's yes, or None."""
     if approval is None:
         return None
-    return {"id": approval.id, "approved_by": approval.approved_by, "approved_at": time_text(approval.approved_at)}
+    signature = approval.signature
+    return {
+        "id": approval.id,
+        "approved_by": approval.approved_by,
+        "approved_at": time_text(approval.approved_at),
+        "kind": signature.kind if signature else None,
+        "key_id": signature.key_id if signature else None,
+        "comment": approval.comment,
+    }
+
+
+def comment_shape(comment: Comment) -> dict[str, object]:
+    """What somebody said about a command."""
+    return {
+        "id": comment.id,
+        "author": comment.author,
+        "text": comment.text,
+        "created_at": time_text(comment.created_at),
+    }
 
 
 def expectation_shape(expectation: Expectation | None) -> dict[str, object] | None:
@@ -36,7 +56,13 @@ def expectation_shape(expectation: Expectation | None) -> dict[str, object] | No
 
 
 def order_shape(command: Command) -> dict[str, object]:
-    """A command as a PC receives it."""
+    """A command as a PC receives it; what was signed travels as it was built."""
+    order = _plain_order_shape(command)
+    signed = command.signed_envelope
+    return order if signed is None else {**order, "envelope": signed_envelope_shape(signed)}
+
+
+def _plain_order_shape(command: Command) -> dict[str, object]:
     return {
         "id": command.id,
         "agent_id": command.agent_id,
@@ -45,7 +71,7 @@ def order_shape(command: Command) -> dict[str, object]:
         "payload_json": command.payload_json,
         "status": command.status,
         "strength": command.strength,
-        "approved": command.approval is not None or not command.needs_approval,
+        "approved": command.is_approved,
         "approval": approval_shape(command.approval),
         "expires_at": time_text(command.expires_at),
         "delivery": command.delivery_count,

@@ -10,26 +10,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reco3.protocol.limits import MAX_PAYLOAD_BYTES
+from reco3.server.domain.approvals import PcTrust
 from reco3.server.domain.commands import (
     MAX_LIFETIME_S,
-    MAX_REASON_CHARS,
     MIN_LIFETIME_S,
     Command,
     CommandStatus,
-    Expectation,
     Outcome,
     RecordedReport,
 )
 from reco3.server.domain.errors import BadInput
-from reco3.server.domain.operators import LoginMethod, Operator, Role
+from reco3.server.domain.operators import Role
+from reco3.server.services.approvals import ApprovalService
 from reco3.server.services.commands import CommandFilter, CommandRequest, CommandService
 from reco3.server.services.ports import Clock
 from reco3.server.services.reports import ReportService
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.errors import json_answer
+from reco3.server.web.operator_api.fields import Reason
 from reco3.server.web.operator_api.timelines import timeline_shape
 from reco3.server.web.shapes import (
     approval_shape,
+    comment_shape,
     cursor_text,
     expectation_shape,
     optional_time_text,
@@ -38,8 +40,6 @@ from reco3.server.web.shapes import (
     resolution_shape,
     time_text,
 )
-
-Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARS, pattern=r"\S")]
 
 
 class NewCommand(BaseModel):
@@ -52,24 +52,6 @@ class NewCommand(BaseModel):
     payload: dict[str, Any] = Field(default_factory=dict)
     reason: Reason | None = None
     expires_in_s: Annotated[int, Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)] | None = None
-
-
-class ShownProcess(BaseModel):
-    """The process that the approver's page showed; no pid means that it was not running."""
-
-    model_config = ConfigDict(strict=True)
-
-    pid: int | None
-    create_time_ms: int | None
-
-
-class NewApproval(BaseModel):
-    """What an approval may carry; `approved_by` counts only for the test mode's implicit admin."""
-
-    model_config = ConfigDict(strict=True)
-
-    approved_by: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._@ -]+$")] | None = None
-    expect: ShownProcess | None = None
 
 
 class Cancellation(BaseModel):
@@ -87,18 +69,20 @@ class NewResolution(BaseModel):
     reason: Reason
 
 
-def command_routes(commands: CommandService, reports: ReportService, clock: Clock) -> APIRouter:
+def command_routes(
+    commands: CommandService, approvals: ApprovalService, reports: ReportService, clock: Clock
+) -> APIRouter:
     """`/api/agent-commands` and `/api/orphan-reports`."""
     router = APIRouter(tags=["commands"])
-    _add_reading(router, commands, clock)
+    _add_reading(router, commands, approvals, clock)
     _add_orphans(router, reports, clock)
     _add_asking(router, commands)
     _add_ending(router, commands)
     return router
 
 
-def command_shape(command: Command) -> dict[str, object]:
-    """A command as operators see it."""
+def command_shape(command: Command, trust: PcTrust) -> dict[str, object]:
+    """A command as operators see it, with what its PC says of approvals."""
     return {
         "id": command.id,
         "agent_id": command.agent_id,
@@ -111,8 +95,14 @@ def command_shape(command: Command) -> dict[str, object]:
         "result": json.loads(command.result_json) if command.result_json else None,
         "result_json": command.result_json,
         "needs_approval": command.needs_approval,
-        "approved": command.approval is not None,
+        "approved": command.approval is not None and command.is_approved,
         "approval": approval_shape(command.approval),
+        "approvals": [approval_shape(approval) for approval in command.approvals],
+        "approvals_required": command.approvals_required,
+        "four_eyes": command.four_eyes,
+        "is_verified_by_pc": trust.verifies if command.needs_approval else None,
+        "rejected_by": command.rejected_by,
+        "rejection_reason": command.rejection_reason,
         "created_by": command.created_by,
         "reason": command.reason,
         "expires_at": time_text(command.expires_at),
@@ -127,7 +117,7 @@ def command_shape(command: Command) -> dict[str, object]:
     }
 
 
-def _add_reading(router: APIRouter, commands: CommandService, clock: Clock) -> None:
+def _add_reading(router: APIRouter, commands: CommandService, approvals: ApprovalService, clock: Clock) -> None:
     @router.get("/api/agent-commands")
     @serves(operators(Role.VIEWER))
     async def newest_commands(
@@ -139,10 +129,11 @@ def _add_reading(router: APIRouter, commands: CommandService, clock: Clock) -> N
         """Commands with their approvals and results, newest first; `status` is a list such as `pending,unknown`."""
         wanted = CommandFilter(agent_id, _statuses(status))
         found = await commands.newest(wanted, before=parse_cursor(cursor), limit=limit)
+        trusts = await approvals.trusts({one.agent_id for one in found if one.needs_approval})
         last = found[-1] if len(found) == limit else None
         return json_answer(
             {
-                "commands": [command_shape(command) for command in found],
+                "commands": [command_shape(one, trusts.get(one.agent_id, PcTrust())) for one in found],
                 "count": len(found),
                 "next_cursor": cursor_text(last.ts, last.id) if last else None,
                 "now": time_text(clock()),
@@ -155,9 +146,10 @@ def _add_reading(router: APIRouter, commands: CommandService, clock: Clock) -> N
         """One command with its timeline and every report about it."""
         life = await commands.life(command_id)
         content = {
-            **command_shape(life.command),
+            **command_shape(life.command, life.trust),
             "timeline": timeline_shape(life.events),
             "reports": [_report_shape(report) for report in life.reports],
+            "comments": [comment_shape(comment) for comment in life.comments],
             "now": time_text(clock()),
         }
         return json_answer(content)
@@ -191,16 +183,6 @@ def _add_asking(router: APIRouter, commands: CommandService) -> None:
         command = await commands.request(asked, request.state.caller)
         return json_answer({"id": command.id, "status": "created"})
 
-    @router.post("/api/agent-commands/{command_id}/approve")
-    @serves(operators(Role.APPROVER))
-    async def approve_command(request: Request, command_id: str, new: NewApproval | None = None) -> Response:
-        """Say yes to a strong command."""
-        shown = None
-        if new is not None and new.expect is not None:
-            shown = Expectation(new.expect.pid, new.expect.create_time_ms)
-        approval = await commands.approve(command_id, _approver(request.state.caller, new), shown=shown)
-        return json_answer({"approval_id": approval.id, "status": "approved"})
-
 
 def _add_ending(router: APIRouter, commands: CommandService) -> None:
     @router.post("/api/agent-commands/{command_id}/cancel")
@@ -217,12 +199,6 @@ def _add_ending(router: APIRouter, commands: CommandService) -> None:
         """Say what became of a command whose fate is unknown."""
         command = await commands.resolve(command_id, request.state.caller, outcome=new.outcome, reason=new.reason)
         return json_answer({"status": command.status})
-
-
-def _approver(caller: Operator, new: NewApproval | None) -> Operator:
-    if caller.method is LoginMethod.TEST_MODE and new is not None and new.approved_by is not None:
-        return Operator(new.approved_by, caller.role, caller.method)
-    return caller
 
 
 def _statuses(text: str | None) -> frozenset[CommandStatus]:

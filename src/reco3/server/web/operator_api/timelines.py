@@ -8,6 +8,8 @@ from reco3.server.web.shapes import time_text
 _steps: Mapping[str, str] = {
     "command_created": "requested",
     "command_approved": "approved",
+    "command_rejected": "rejected",
+    "command_commented": "commented",
     "command_expired": "expired",
     "command_unknown": "unknown",
     "command_cancelled": "cancelled",

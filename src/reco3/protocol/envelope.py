@@ -1,0 +1,383 @@
+"""The bytes that approvers sign and that PCs verify: built once, relayed untouched, parsed after verification.
+
+It refuses every second way to write the same envelope, and knows no key: whose signature counts is decided elsewhere.
+Source: https://github.com/secure-systems-lab/dsse (protocol.md) for what is signed.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from reco3.protocol.limits import AGENT_ID_PATTERN, JOURNAL_PATTERN, MAX_COMMAND_ID_CHARS
+
+PAYLOAD_TYPE = "application/vnd.reco3.command.v1+json"
+MAX_ENVELOPE_BYTES = 8192
+MAX_VALIDITY_S = 900
+MAX_BREAK_GLASS_VALIDITY_S = 90 * 24 * 3600
+MAX_SIGNATURES = 16
+MAX_REASON_CHARS = 1_000
+MAX_NAME_CHARS = 128
+MAX_SIGNATURE_BYTES = 512
+MAX_CLIENT_DATA_BYTES = 4_096
+MAX_AUTHENTICATOR_DATA_BYTES = 1_024
+MAX_WHOLE = (1 << 53) - 1
+LAST_SECOND = 253_402_300_799
+VERSION = 1
+_MAX_SHOWN_CHARS = 60
+_TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
+_TYPE_PATTERN = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_KEY_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_PAYLOAD_KEY_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class BadEnvelope(ValueError):
+    """Bytes or JSON that are no envelope; `field` is the offending part, the text says what was expected there."""
+
+    code = "bad_envelope"
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__(f"{field}: expected {expected}")
+        self.field = field
+        self.expected = expected
+
+
+class KeyKind(StrEnum):
+    """What an approver signs with: a key file, a passkey, or a key that a browser keeps."""
+
+    ED25519 = "ed25519"
+    WEBAUTHN = "webauthn"
+    WEBCRYPTO = "webcrypto"
+
+
+class EnvelopePolicy(StrEnum):
+    """What an envelope is good for: one approved command soon, or an emergency while the server is away."""
+
+    APPROVAL = "approval"
+    BREAK_GLASS = "break-glass"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The oldest process that the approver saw; None for both when it was not running."""
+
+    pid: int | None
+    create_time_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is approved: one command on one PC, within a time; times are whole Unix seconds."""
+
+    fleet_id: str
+    command_id: str
+    agent_id: str
+    agent_epoch: str | None
+    type: str
+    payload: Mapping[str, object]
+    expect: Expected | None
+    requested_by: str
+    reason: str | None
+    created_at: int
+    expires_at: int
+    nonce: str
+    policy: EnvelopePolicy = EnvelopePolicy.APPROVAL
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature; `key_id` is a hint and never decides, the last two are a passkey's and None for other kinds."""
+
+    kind: KeyKind
+    key_id: str
+    sig: bytes
+    client_data_json: bytes | None = None
+    authenticator_data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedEnvelope:
+    """The body as it was built, and the signatures over it; nothing of it has been verified."""
+
+    payload_type: str
+    body: bytes
+    signatures: tuple[Signature, ...] = ()
+
+
+def pre_authentication_encoding(payload_type: str, body: bytes) -> bytes:
+    """The bytes that are signed: DSSE's encoding, which ties the body to its type and its length."""
+    type_bytes = payload_type.encode("utf-8")
+    return b"DSSEv1 %d %b %d %b" % (len(type_bytes), type_bytes, len(body), body)
+
+
+def build_envelope(envelope: Envelope) -> bytes:
+    """Write an envelope's bytes. Raises: BadEnvelope for what `parse_envelope` would refuse."""
+    body = _encode(envelope)
+    if len(body) > MAX_ENVELOPE_BYTES:
+        raise BadEnvelope("body", f"at most {MAX_ENVELOPE_BYTES} bytes, got {len(body)}")
+    parse_envelope(body)
+    return body
+
+
+def parse_envelope(body: bytes) -> Envelope:
+    """Read an envelope's bytes, which must be exactly as `build_envelope` writes them. Raises: BadEnvelope."""
+    fields = _object("body", _load(body))
+    _check_keys("body", fields, _CHECKS)
+    for name, (is_right, expected) in _CHECKS.items():
+        if not is_right(fields[name]):
+            raise BadEnvelope(name, f"{expected}, got {_shown(fields[name])}")
+    _check_payload(fields["payload"])
+    envelope = _envelope(fields)
+    if envelope.expires_at <= envelope.created_at:
+        raise BadEnvelope("expires_at", "a time after created_at")
+    if _encode(envelope) != body:
+        raise BadEnvelope("body", "keys in their order, no spaces and no needless escapes")
+    return envelope
+
+
+def read_signed_envelope(raw: object) -> SignedEnvelope:
+    """Read what travels: `{"payload_type","body","signatures"}`. Raises: BadEnvelope."""
+    fields = _object("envelope", raw)
+    _check_keys("envelope", fields, ("payload_type", "body", "signatures"))
+    if fields["payload_type"] != PAYLOAD_TYPE:
+        raise BadEnvelope("payload_type", f"{PAYLOAD_TYPE}, got {_shown(fields['payload_type'])}")
+    signatures = fields["signatures"]
+    if not isinstance(signatures, list) or len(signatures) > MAX_SIGNATURES:
+        raise BadEnvelope("signatures", f"a list of at most {MAX_SIGNATURES}")
+    body = _bytes("body", fields["body"], MAX_ENVELOPE_BYTES)
+    return SignedEnvelope(PAYLOAD_TYPE, body, tuple(read_signature(one) for one in signatures))
+
+
+def read_signature(raw: object) -> Signature:
+    """Read one signature as it travels. Raises: BadEnvelope."""
+    fields = _object("signatures", raw)
+    kind = fields.get("kind")
+    if not isinstance(kind, str) or kind not in set(KeyKind):
+        raise BadEnvelope("kind", f"one of {', '.join(KeyKind)}, got {_shown(kind)}")
+    is_passkey = kind == KeyKind.WEBAUTHN
+    extra = ("client_data_json", "authenticator_data") if is_passkey else ()
+    _check_keys("signatures", fields, ("kind", "key_id", "sig", *extra))
+    key_id = fields["key_id"]
+    if not isinstance(key_id, str) or _KEY_ID_PATTERN.fullmatch(key_id) is None:
+        raise BadEnvelope("key_id", f"1 to 128 letters, digits, _ and -, got {_shown(key_id)}")
+    return Signature(
+        KeyKind(kind),
+        key_id,
+        _bytes("sig", fields["sig"], MAX_SIGNATURE_BYTES),
+        _bytes("client_data_json", fields["client_data_json"], MAX_CLIENT_DATA_BYTES) if is_passkey else None,
+        _bytes("authenticator_data", fields["authenticator_data"], MAX_AUTHENTICATOR_DATA_BYTES)
+        if is_passkey
+        else None,
+    )
+
+
+def signed_envelope_shape(signed: SignedEnvelope) -> dict[str, Any]:
+    """What `read_signed_envelope` reads, ready for JSON."""
+    return {
+        "payload_type": signed.payload_type,
+        "body": encode_base64url(signed.body),
+        "signatures": [signature_shape(one) for one in signed.signatures],
+    }
+
+
+def signature_shape(signature: Signature) -> dict[str, Any]:
+    """What `read_signature` reads, ready for JSON."""
+    shape = {"kind": str(signature.kind), "key_id": signature.key_id, "sig": encode_base64url(signature.sig)}
+    if signature.client_data_json is not None:
+        shape["client_data_json"] = encode_base64url(signature.client_data_json)
+    if signature.authenticator_data is not None:
+        shape["authenticator_data"] = encode_base64url(signature.authenticator_data)
+    return shape
+
+
+def encode_base64url(content: bytes) -> str:
+    """Base64url without padding."""
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+
+
+def decode_base64url(text: str) -> bytes:
+    """Read base64url without padding, of which there is one way to write anything. Raises: ValueError."""
+    try:
+        content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError("expected base64url without padding") from error
+    if encode_base64url(content) != text:
+        raise ValueError("expected base64url without padding")
+    return content
+
+
+def _encode(envelope: Envelope) -> bytes:
+    expect = envelope.expect
+    fields = {
+        "v": VERSION,
+        "fleet_id": envelope.fleet_id,
+        "command_id": envelope.command_id,
+        "agent_id": envelope.agent_id,
+        "agent_epoch": envelope.agent_epoch,
+        "type": envelope.type,
+        "payload": dict(envelope.payload),
+        "expect": None if expect is None else {"pid": expect.pid, "create_time_ms": expect.create_time_ms},
+        "requested_by": envelope.requested_by,
+        "reason": envelope.reason,
+        "created_at": envelope.created_at,
+        "expires_at": envelope.expires_at,
+        "nonce": envelope.nonce,
+        "policy": envelope.policy,
+    }
+    try:
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadEnvelope("body", "JSON in UTF-8 of texts, whole numbers, true, false and null") from error
+
+
+def _load(body: bytes) -> object:
+    if not 1 <= len(body) <= MAX_ENVELOPE_BYTES:
+        raise BadEnvelope("body", f"1 to {MAX_ENVELOPE_BYTES} bytes, got {len(body)}")
+    try:
+        return json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_float=_refuse_number,
+            parse_constant=_refuse_number,
+        )
+    except (ValueError, RecursionError) as error:
+        raise BadEnvelope("body", "a JSON object in UTF-8, whole numbers only, each key once") from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key is there twice")
+    return fields
+
+
+def _refuse_number(text: str) -> object:
+    raise ValueError(f"{text} is no whole number")
+
+
+def _object(field: str, raw: object) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise BadEnvelope(field, f"an object, got {_shown(raw)}")
+    return raw
+
+
+def _check_keys(field: str, fields: Mapping[str, object], known: Mapping[str, object] | tuple[str, ...]) -> None:
+    for name in fields:
+        if name not in known:
+            raise BadEnvelope(field, f"only the keys {', '.join(known)}, got {_shown(name)}")
+    for name in known:
+        if name not in fields:
+            raise BadEnvelope(name, "it to be there")
+
+
+def _bytes(field: str, raw: object, max_bytes: int) -> bytes:
+    if not isinstance(raw, str) or not 1 <= len(raw) <= max_bytes * 4 // 3 + 2:
+        raise BadEnvelope(field, f"1 to {max_bytes} bytes in base64url")
+    try:
+        content = decode_base64url(raw)
+    except ValueError as error:
+        raise BadEnvelope(field, "base64url without padding") from error
+    if len(content) > max_bytes:
+        raise BadEnvelope(field, f"at most {max_bytes} bytes")
+    return content
+
+
+def _envelope(fields: Mapping[str, Any]) -> Envelope:
+    expect = fields["expect"]
+    return Envelope(
+        fleet_id=fields["fleet_id"],
+        command_id=fields["command_id"],
+        agent_id=fields["agent_id"],
+        agent_epoch=fields["agent_epoch"],
+        type=fields["type"],
+        payload=fields["payload"],
+        expect=None if expect is None else Expected(expect["pid"], expect["create_time_ms"]),
+        requested_by=fields["requested_by"],
+        reason=fields["reason"],
+        created_at=fields["created_at"],
+        expires_at=fields["expires_at"],
+        nonce=fields["nonce"],
+        policy=EnvelopePolicy(fields["policy"]),
+    )
+
+
+def _check_payload(payload: Mapping[str, object]) -> None:
+    for name, value in payload.items():
+        if _PAYLOAD_KEY_PATTERN.fullmatch(name) is None:
+            raise BadEnvelope("payload", f"keys of lower-case letters, digits and _, got {_shown(name)}")
+        if not (isinstance(value, str | bool) or _is_whole(value)):
+            raise BadEnvelope(f"payload.{name}", f"text, a whole number, true or false, got {_shown(value)}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -MAX_WHOLE <= value <= MAX_WHOLE
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (_is_whole(value) and isinstance(value, int) and value >= 0)
+
+
+def _is_second(value: object) -> bool:
+    return _is_whole(value) and isinstance(value, int) and 0 < value <= LAST_SECOND
+
+
+def _is_command_id(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 1 <= len(value) <= MAX_COMMAND_ID_CHARS
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= MAX_NAME_CHARS and value.isprintable()
+
+
+def _is_reason(value: object) -> bool:
+    return value is None or (
+        isinstance(value, str)
+        and 1 <= len(value) <= MAX_REASON_CHARS
+        and all(character.isprintable() or character in "\n\t" for character in value)
+    )
+
+
+def _is_expect(value: object) -> bool:
+    return value is None or (
+        isinstance(value, dict) and tuple(value) == ("pid", "create_time_ms") and all(map(_is_count, value.values()))
+    )
+
+
+def _like(pattern: re.Pattern[str]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _shown(value: object) -> str:
+    text = ascii(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "…"
+
+
+_SIXTEEN_BYTES = "base64url of 16 bytes"
+_SECOND = "a whole number of Unix seconds"
+_CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "v": (lambda value: _is_whole(value) and value == VERSION, f"the version {VERSION}"),
+    "fleet_id": (_like(_TOKEN_PATTERN), _SIXTEEN_BYTES),
+    "command_id": (_is_command_id, f"1 to {MAX_COMMAND_ID_CHARS} printable ASCII characters without spaces"),
+    "agent_id": (_like(AGENT_ID_PATTERN), "1 to 64 letters, digits and . _ -"),
+    "agent_epoch": (lambda value: value is None or _like(JOURNAL_PATTERN)(value), "the id of a journal, or null"),
+    "type": (_like(_TYPE_PATTERN), "a command type such as RESTART_PROCESS"),
+    "payload": (lambda value: isinstance(value, dict), "an object"),
+    "expect": (_is_expect, "null, or an object of pid and create_time_ms, each a whole number or null"),
+    "requested_by": (_is_name, f"1 to {MAX_NAME_CHARS} printable characters"),
+    "reason": (_is_reason, f"null, or 1 to {MAX_REASON_CHARS} printable characters"),
+    "created_at": (_is_second, _SECOND),
+    "expires_at": (_is_second, _SECOND),
+    "nonce": (_like(_TOKEN_PATTERN), _SIXTEEN_BYTES),
+    "policy": (lambda value: isinstance(value, str) and value in set(EnvelopePolicy), "approval or break-glass"),
+}
