@@ -16,6 +16,7 @@ USAGE = """usage: reco3 COMMAND
   deny ID            refuse a strong command for everybody
   keys VERB          init, show, list, register, break-glass: your own key (reco3 keys --help)
   dev-signer         sign whatever waits, on this machine alone, to try things out
+  enrol VERB         create, list, revoke: let PCs in, and end their keys (reco3 enrol --help)
   swarm VERB         simulate many PCs against a server (reco3 swarm --help)
   demo               server, agent and a small service on this machine, to try everything
   version            print the version
@@ -73,6 +74,12 @@ def _dev_signer(arguments: Sequence[str]) -> int:
     return run_dev_signer(arguments)
 
 
+def _enrol(arguments: Sequence[str]) -> int:
+    from reco3.console.enrolments import main as run_enrolments
+
+    return run_enrolments(arguments)
+
+
 def _demo(arguments: Sequence[str]) -> int:
     from reco3.demo.stage import main as run_demo
 
@@ -120,6 +127,7 @@ _commands: Mapping[str, Callable[[Sequence[str]], int]] = {
     "deny": _deny,
     "keys": _keys,
     "dev-signer": _dev_signer,
+    "enrol": _enrol,
     "swarm": _swarm,
     "demo": _demo,
     "version": _version,
