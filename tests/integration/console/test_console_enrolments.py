@@ -57,7 +57,7 @@ def test_a_token_is_taken_back_by_its_id(server: ServerProcess, capsys: pytest.C
     printed = capsys.readouterr()
     assert codes == [0, 1]
     assert f"revoked token {made['id']}" in printed.out
-    assert "token_not_found" in printed.err
+    assert "enrolment_token_not_found" in printed.err
     assert enrol(server, made["token"], "pc-001") == 401
 
 
