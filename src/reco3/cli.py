@@ -1,4 +1,4 @@
-"""The command line: `reco3 server | agent | commands | swarm | demo`.
+"""The command line: `reco3 server | agent | commands | approve | keys | swarm | demo` and a few more.
 
 It starts what it names and turns expected failures into one line and exit code 2; it decides nothing.
 """
@@ -12,6 +12,11 @@ USAGE = """usage: reco3 COMMAND
   server             serve the dashboard and the agents' API (settings: docs/settings.md)
   agent CONFIG       watch this PC as its config file says (reco3 agent --help)
   commands VERB      list, show, create, approve, cancel, resolve (reco3 commands --help)
+  approve ID         show what a strong command's bytes say, sign them, wait (reco3 approve --help)
+  deny ID            refuse a strong command for everybody
+  keys VERB          init, show, list, register, break-glass: your own key (reco3 keys --help)
+  dev-signer         sign whatever waits, on this machine alone, to try things out
+  enrol VERB         create, list, revoke: let PCs in, and end their keys (reco3 enrol --help)
   swarm VERB         simulate many PCs against a server (reco3 swarm --help)
   demo               server, agent and a small service on this machine, to try everything
   version            print the version
@@ -43,6 +48,36 @@ def _console(arguments: Sequence[str]) -> int:
     from reco3.console.commands import main as run_console
 
     return run_console(arguments)
+
+
+def _approve(arguments: Sequence[str]) -> int:
+    from reco3.console.approving import approve_main
+
+    return approve_main(arguments)
+
+
+def _deny(arguments: Sequence[str]) -> int:
+    from reco3.console.approving import deny_main
+
+    return deny_main(arguments)
+
+
+def _keys(arguments: Sequence[str]) -> int:
+    from reco3.console.key_verbs import main as run_keys
+
+    return run_keys(arguments)
+
+
+def _dev_signer(arguments: Sequence[str]) -> int:
+    from reco3.console.dev_signer import main as run_dev_signer
+
+    return run_dev_signer(arguments)
+
+
+def _enrol(arguments: Sequence[str]) -> int:
+    from reco3.console.enrolments import main as run_enrolments
+
+    return run_enrolments(arguments)
 
 
 def _demo(arguments: Sequence[str]) -> int:
@@ -88,6 +123,11 @@ _commands: Mapping[str, Callable[[Sequence[str]], int]] = {
     "server": _server,
     "agent": _agent,
     "commands": _console,
+    "approve": _approve,
+    "deny": _deny,
+    "keys": _keys,
+    "dev-signer": _dev_signer,
+    "enrol": _enrol,
     "swarm": _swarm,
     "demo": _demo,
     "version": _version,

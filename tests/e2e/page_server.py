@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import page_access
+from page_access import AccessRows
+
 WEB = Path(__file__).resolve().parents[2] / "src/reco3/server/web"
 NOW = datetime(2026, 11, 23, 14, 3, 22, tzinfo=UTC)
 CSP = (
@@ -106,6 +109,12 @@ def command(command_id: str = "c-1", **changes: Any) -> Json:
         "needs_approval": True,
         "approved": False,
         "approval": None,
+        "approvals": [],
+        "approvals_required": 1,
+        "four_eyes": False,
+        "rejected_by": None,
+        "rejection_reason": None,
+        "is_verified_by_pc": None,
         "created_by": "user:admin",
         "delivered_at": None,
         "started_at": None,
@@ -222,6 +231,7 @@ class PageServer:
     has_stream: bool = True
     is_locked_out: bool = False
     ahead_s: float = 0
+    access: AccessRows = field(default_factory=AccessRows)
     requests: list[tuple[str, str, Json]] = field(default_factory=list)
     _streams: list[queue.Queue[str | None]] = field(default_factory=list)
     _http: "_Server | None" = None
@@ -325,6 +335,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self._answer_mutation("DELETE")
 
+    def do_PUT(self) -> None:
+        self._answer_mutation("PUT")
+
+    def do_PATCH(self) -> None:
+        self._answer_mutation("PATCH")
+
+    def stamp(self) -> str:
+        """The server's now."""
+        return stamp()
+
     def _answer_mutation(self, method: str) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length) or b"{}")
@@ -383,6 +403,9 @@ class _Handler(BaseHTTPRequestHandler):
         rows = self.server_rows
         if rows.is_locked_out:
             self._json(429, {"error": "too_many_attempts", "message": "wait"}, {"Retry-After": "90"})
+        elif body.get("password") == "right-password":
+            rows.operator = {"name": body["name"], "role": "approver", "how": "session"}
+            self._json(200, rows.operator)
         elif body.get("api_key") != rows.api_key:
             self._json(401, {"error": "unauthorized", "message": "wrong key"})
         else:
@@ -438,7 +461,7 @@ class _Handler(BaseHTTPRequestHandler):
         rows = self.server_rows
         if (row := self._command(parts[0])) is not None:
             facts = {"timeline": rows.timelines.get(row["id"], []), "reports": rows.reports.get(row["id"], [])}
-            self._json(200, row | facts)
+            self._json(200, row | facts | {"comments": rows.access.comments.get(row["id"], [])})
 
     def _command(self, command_id: str) -> Json | None:
         row = next((row for row in self.server_rows.commands if row["id"] == command_id), None)
@@ -493,16 +516,6 @@ class _Handler(BaseHTTPRequestHandler):
         rows.commands.insert(0, command(command_id, **body, **facts))
         self._json(200, {"id": command_id, "status": "created"})
 
-    def approve(self, parts: list[str], _body: Json) -> None:
-        if (row := self._command(parts[0])) is None:
-            return
-        if row["approved"]:
-            self._json(409, {"error": "already_approved", "message": "Somebody approved this command already."})
-        else:
-            approval = {"id": "a-1", "approved_by": "user:admin", "approved_at": stamp()}
-            row.update(approved=True, approval=approval)
-            self._json(200, {"approval_id": "a-1", "status": "approved"})
-
     def close_incident(self, parts: list[str], _body: Json) -> None:
         for row in self.server_rows.incidents:
             if str(row["id"]) == parts[0]:
@@ -542,11 +555,11 @@ _routes: dict[str, Callable[[_Handler, list[str], Json], None]] = {
     "GET /api/agent-commands": _Handler.command_list,
     "POST /api/agent-commands": _Handler.create_command,
     "GET /api/agent-commands/([^/]+)": _Handler.command_detail,
-    "POST /api/agent-commands/([^/]+)/approve": _Handler.approve,
     "POST /api/agent-commands/([^/]+)/cancel": _Handler.cancel,
     "POST /api/agent-commands/([^/]+)/resolve": _Handler.resolve,
     "GET /api/orphan-reports": _Handler.orphan_reports,
     "GET /api/incidents": _Handler.open_incidents,
     "POST /api/incidents/([^/]+)/close": _Handler.close_incident,
     "GET /api/live": _Handler.live,
+    **page_access.routes,
 }

@@ -121,7 +121,7 @@ def test_the_one_time_link_creates_the_administrator(page: Page, tmp_path_factor
         page.goto(link)
         page.get_by_role("button", name="Create the administrator key").click()
 
-        expect(page.get_by_role("button", name="Copy")).to_be_visible()
+        expect(page.get_by_role("button", name="Copy the key")).to_be_visible()
         assert world.sql("SELECT name, role FROM operators") == [("admin", "admin")]
     finally:
         world.tear_down()

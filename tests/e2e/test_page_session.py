@@ -110,7 +110,7 @@ def test_the_set_up_link_creates_the_key_shows_it_once_and_opens_the_page(
 
     page.get_by_role("button", name="Create the administrator key").click()
     expect(page.get_by_text("r3_new-administrator-key")).to_be_visible()
-    page.get_by_role("button", name="Copy").click()
+    page.get_by_role("button", name="Copy the key").click()
     expect(page.get_by_text("Copied.")).to_be_visible()
     page.get_by_role("button", name="Open the dashboard").click()
 

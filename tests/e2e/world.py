@@ -89,6 +89,11 @@ class World:
         config.write_text(self._agent_config(apply_enabled=apply_enabled), encoding="utf-8")
         self._start("agent", [sys.executable, "-m", "reco3.cli", "agent", str(config)], {})
 
+    def restart_agent(self) -> None:
+        """Stop the agent and start it with its config as it is by now."""
+        self.stop("agent")
+        self._start("agent", [sys.executable, "-m", "reco3.cli", "agent", str(self.folder / "config.yaml")], {})
+
     def stop(self, name: str) -> None:
         part = self.parts.pop(name)
         part.send_signal(signal.SIGTERM)
@@ -158,6 +163,20 @@ class World:
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         with sqlite3.connect(f"file:{self.folder}/instance/reco3.db?mode=ro", uri=True) as connection:
             return connection.execute(query).fetchall()
+
+    def forge_approval(self, command_id: str) -> None:
+        """Do to the live database what somebody does who has taken the server."""
+        row = ("forged", command_id, "mallory", "2026-01-01T00:00:00.000Z")
+        with sqlite3.connect(self.folder / "instance/reco3.db", timeout=10) as connection:
+            connection.execute(
+                "INSERT INTO approvals (id, command_id, approved_by, approved_at) VALUES (?, ?, ?, ?)", row
+            )
+        connection.close()
+
+    def forget_proofs(self) -> None:
+        """Let every session's last proof be long ago."""
+        with sqlite3.connect(self.folder / "instance/reco3.db", timeout=10) as connection:
+            connection.execute("UPDATE sessions SET proved_at = NULL")
 
     def audit_of(self, ref_id: str) -> list[str]:
         rows = self.sql(f"SELECT event_type FROM audit_log WHERE ref_id = '{ref_id}' ORDER BY id")

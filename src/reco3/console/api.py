@@ -58,6 +58,43 @@ class Api:
         """Say yes to a strong command."""
         return self._request("POST", f"{_command_path(command_id)}/approve", {})
 
+    def envelope(self, command_id: str) -> Json:
+        """The bytes to sign, and what the server says of them."""
+        return self._request("GET", f"{_command_path(command_id)}/envelope")
+
+    def approve_signed(self, command_id: str, approval: Mapping[str, object]) -> Json:
+        """Say yes to a strong command with a signature over its envelope."""
+        return self._request("POST", f"{_command_path(command_id)}/approve", approval)
+
+    def deny(self, command_id: str, reason: str) -> Json:
+        """Say no to a strong command."""
+        return self._request("POST", f"{_command_path(command_id)}/deny", {"reason": reason})
+
+    def own_keys(self) -> Json:
+        """The keys that the server knows as the caller's."""
+        return self._request("GET", "/api/me/keys")
+
+    def key_challenge(self) -> Json:
+        """A challenge that a new key of the caller's must sign."""
+        return self._request("POST", "/api/me/keys/options", {"kind": "ed25519"})
+
+    def register_key(self, key: Mapping[str, object]) -> Json:
+        """Make a key known to the server as the caller's."""
+        return self._request("POST", "/api/me/keys", key)
+
+    def agents(self) -> Json:
+        """`GET /api/r3/agents`."""
+        return self._request("GET", "/api/r3/agents")
+
+    def fleet(self) -> Json:
+        """`GET /api/fleet`: which fleet this server is."""
+        return self._request("GET", "/api/fleet")
+
+    def break_glass_uses(self, cursor: str | None = None) -> Json:
+        """`GET /api/break-glass`: a page of what was done with the server down."""
+        query = {"limit": 500} | ({"cursor": cursor} if cursor else {})
+        return self._request("GET", f"/api/break-glass?{urlencode(query)}")
+
     def cancel(self, command_id: str, reason: str | None) -> Json:
         """Ask that a command does not run."""
         return self._request("POST", f"{_command_path(command_id)}/cancel", {"reason": reason} if reason else {})
@@ -65,6 +102,22 @@ class Api:
     def resolve(self, command_id: str, *, outcome: str, reason: str) -> Json:
         """Record what became of a command whose end is unknown."""
         return self._request("POST", f"{_command_path(command_id)}/resolve", {"outcome": outcome, "reason": reason})
+
+    def make_enrolment_token(self, agent_id: str | None, *, may_replace: bool) -> Json:
+        """A token that lets one PC in; its text is in this answer alone."""
+        return self._request("POST", "/api/enrolment-tokens", {"agent_id": agent_id, "may_replace": may_replace})
+
+    def enrolment_tokens(self) -> Json:
+        """The tokens of the last weeks, without their texts."""
+        return self._request("GET", "/api/enrolment-tokens")
+
+    def revoke_enrolment_token(self, token_id: str) -> Json:
+        """Take back a token that nobody has used."""
+        return self._request("DELETE", f"/api/enrolment-tokens/{quote(token_id, safe='')}")
+
+    def order_about_key(self, agent_id: str, order: str, *, reason: str) -> Json:
+        """`revoke-key` or `clear-clone`."""
+        return self._request("POST", f"/api/r3/agent/{quote(agent_id, safe='')}/{order}", {"reason": reason})
 
     def _request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
         status, content = self._answer(method, path, body)

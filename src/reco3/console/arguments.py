@@ -137,7 +137,7 @@ def _parser() -> Parser:
     approve = _add_id(add("approve", "Say yes to a strong command."))
     _add_wait(approve)
     cancel = _add_id(add("cancel", "Cancel a command that the PC has not begun."))
-    cancel.add_argument("--reason", type=_reason, metavar="TEXT", help="why, for the record")
+    cancel.add_argument("--reason", type=reason, metavar="TEXT", help="why, for the record")
     _add_resolve(add("resolve", "Record what became of a command that ended unknown; nothing runs again."))
     return parser
 
@@ -163,15 +163,15 @@ def _add_list(verb: Parser) -> None:
 
 
 def _add_id(verb: Parser) -> Parser:
-    verb.add_argument("id", metavar="ID", type=_not_empty, help="the command's id, as `list` shows it")
+    verb.add_argument("id", metavar="ID", type=not_empty, help="the command's id, as `list` shows it")
     return verb
 
 
 def _add_create(verb: Parser) -> None:
-    verb.add_argument("type", metavar="TYPE", type=_not_empty, help=", ".join(CommandType))
-    verb.add_argument("agent", metavar="AGENT", type=_not_empty, help="the PC's id")
+    verb.add_argument("type", metavar="TYPE", type=not_empty, help=", ".join(CommandType))
+    verb.add_argument("agent", metavar="AGENT", type=not_empty, help="the PC's id")
     verb.add_argument("payload", metavar="key=value", nargs="*", default=[], help="such as mode=SAFE or process=nginx")
-    verb.add_argument("--reason", type=_reason, metavar="TEXT", help="shown to whoever approves, and kept")
+    verb.add_argument("--reason", type=reason, metavar="TEXT", help="shown to whoever approves, and kept")
     verb.add_argument(
         "--expires-in-s",
         type=_expiry,
@@ -188,30 +188,33 @@ def _add_wait(verb: Parser) -> None:
 def _add_resolve(verb: Parser) -> None:
     _add_id(verb)
     verb.add_argument("outcome", metavar="ran|did-not-run", choices=("ran", "did-not-run"), help="what you found")
-    verb.add_argument("--reason", type=_reason, required=True, metavar="TEXT", help="how you know; kept with your name")
+    verb.add_argument("--reason", type=reason, required=True, metavar="TEXT", help="how you know; kept with your name")
 
 
 def _limit(text: str) -> int:
-    return _whole_number(text, 1, MAX_LIST)
+    return whole_number(text, 1, MAX_LIST)
 
 
 def _expiry(text: str) -> int:
-    return _whole_number(text, MIN_EXPIRES_S, MAX_EXPIRES_S)
+    return whole_number(text, MIN_EXPIRES_S, MAX_EXPIRES_S)
 
 
-def _whole_number(text: str, least: int, most: int) -> int:
+def whole_number(text: str, least: int, most: int) -> int:
+    """A number in an argument."""
     if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
         raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {ascii(text)[:40]}")
     return int(text)
 
 
-def _reason(text: str) -> str:
+def reason(text: str) -> str:
+    """A text for the record, in an argument."""
     if not 1 <= len(text.strip()) <= MAX_REASON_CHARS:
         raise argparse.ArgumentTypeError(f"expected 1 to {MAX_REASON_CHARS} characters")
     return text.strip()
 
 
-def _not_empty(text: str) -> str:
+def not_empty(text: str) -> str:
+    """An argument that names something."""
     if not text.strip():
         raise argparse.ArgumentTypeError("expected something, got nothing")
     return text

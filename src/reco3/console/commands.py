@@ -63,6 +63,7 @@ def _create(api: Api, options: argparse.Namespace) -> int:
     lines = [f"created {visible(command_id)}"]
     if options.type in set(CommandType) and needs_approval(CommandType(options.type)):
         lines.append(f"it waits for approval: reco3 commands approve {visible(command_id)}")
+        lines.append(f"or, where the PC pins keys: reco3 approve {visible(command_id)}")
     return done(lines)
 
 

@@ -80,7 +80,7 @@ def refuse_clear_text(address: ServerAddress, key: str | None) -> None:
     Raises:
         BadUsage: the address is another machine's and the connection is not encrypted.
     """
-    if key is None or address.scheme == "https" or _is_loopback(address.host):
+    if key is None or address.scheme == "https" or is_loopback(address.host):
         return
     raise BadUsage(
         f"the key is not sent to {address.url}: over plain http everybody on the way can read it. "
@@ -115,7 +115,8 @@ def _checked(text: str, source: str) -> str:
     return key
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine."""
     if host.lower() == "localhost":
         return True
     try:

@@ -6,7 +6,7 @@ It refuses to print a text as it came to standard error, and to fail on a termin
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 
 from reco3.console.api import Refused, Unreachable
@@ -70,6 +70,13 @@ def print_lines(lines: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
+def tell(lines: Iterable[str]) -> None:
+    """What a person reads before the result, to standard error; texts from outside were made visible before."""
+    for line in lines:
+        sys.stderr.write(_encodable(line, sys.stderr.encoding) + "\n")
+    sys.stderr.flush()
+
+
 def complain(text: str) -> None:
     """What a person should know besides the result, to standard error."""
     sys.stderr.write(f"reco3: {_encodable(visible_lines(text), sys.stderr.encoding)}\n")
@@ -97,9 +104,15 @@ def _tell_failure(err: BadUsage | Refused | Unreachable | NotSigned, *, is_json:
 
 
 def _hint(err: Refused) -> str:
-    if err.code == "unauthorized":
-        return " (give the operator's key: --api-key-file FILE or $RECO3_API_KEY)"
-    return ""
+    hint = _hints.get(err.code)
+    return f" ({hint})" if hint else ""
+
+
+_hints: Mapping[str, str] = {
+    "unauthorized": "give the operator's key: --api-key-file FILE or $RECO3_API_KEY",
+    "signature_needed": "reco3 approve ID signs it with your own key",
+    "unknown_key": "reco3 keys register makes your key known to the server",
+}
 
 
 def _encodable(text: str, encoding: str | None) -> str:

@@ -86,6 +86,6 @@ def _exit_of(command: Json) -> Exit:
 def _tell_progress(command: Json) -> None:
     command_id = visible(command.get("id"))
     if is_waiting(command):
-        complain(f"{command_id} waits for approval: reco3 commands approve {command_id}")
+        complain(f"{command_id} waits for approval: reco3 commands approve {command_id}, or reco3 approve {command_id}")
     else:
         complain(f"{command_id} is {visible(command.get('status'))}")

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from reco3.cli import main as console
+from reco3.console.approver_keys import create_key
 from reco3.console.commands import main
+from reco3.console.sheets import read_sheet
+from reco3.signing.pins import fingerprint
 from servers import ServerProcess
 
 API_KEY = "an-operators-long-key"
@@ -141,6 +145,82 @@ def test_a_safe_command_is_not_approved(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["approve", command_id]) == 1
 
     assert "approval_not_needed" in capsys.readouterr().err
+
+
+def test_an_approvers_key_is_registered_once_with_a_proof(
+    key_home: Path, server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = create_key(key_home / "alice.key", "alice", None)
+
+    codes = [console(["keys", "register", "--label", "laptop"]), console(["keys", "register"])]
+
+    printed = capsys.readouterr()
+    assert codes == [0, 1]
+    assert f"the server knows the key {fingerprint(key.pin.key)} as yours" in printed.out
+    assert "key_known" in printed.err
+    known = server.get("/api/me/keys", **{"X-API-Key": API_KEY}).json["keys"]
+    assert [(one["label"], one["fingerprint"]) for one in known] == [("laptop", fingerprint(key.pin.key))]
+
+
+def test_one_signature_of_two_is_kept_and_says_that_another_is_needed(
+    key_home: Path, server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_key(key_home / "admin.key", "admin", None)
+    assert console(["keys", "register"]) == 0
+    capsys.readouterr()
+    terms = {"command_type": "STOP_PROCESS", "agent_pattern": "pc-001", "approvals_required": 2, "four_eyes": False}
+    admin = {"X-API-Key": API_KEY}
+    assert server.request("PUT", "/api/policies", headers=admin, body=terms).status == 200
+    command_id = created(capsys, "STOP_PROCESS", "pc-001", "process=nginx")
+
+    codes = [console(["approve", command_id, "--yes"]), console(["approve", command_id, "--yes"])]
+
+    printed = capsys.readouterr()
+    assert codes == [0, 1], printed.err
+    assert f"signed {command_id} (1 of 2 approvals); it needs another person" in printed.out
+    assert "STOP the process nginx" in printed.err
+    assert "1 of 2 approvals, so far by admin" in printed.err
+    assert "already_approved" in printed.err
+
+
+def test_a_key_that_the_server_does_not_know_is_refused_with_what_to_do(
+    key_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_key(key_home / "bob.key", "bob", None)
+    command_id = created(capsys, "RESTART_PROCESS", "pc-001", "process=nginx")
+
+    assert console(["approve", command_id, "--yes"]) == 1
+
+    error = capsys.readouterr().err
+    assert "unknown_key" in error
+    assert "reco3 keys register" in error
+
+
+def test_a_denied_command_is_rejected_and_cannot_be_signed(key_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    create_key(key_home / "bob.key", "bob", None)
+    command_id = created(capsys, "RESTART_PROCESS", "pc-001", "process=nginx")
+
+    codes = [console(["deny", command_id, "--reason", "not tonight"]), console(["approve", command_id, "--yes"])]
+
+    printed = capsys.readouterr()
+    assert codes == [0, 1]
+    assert f"denied {command_id}: it will not run" in printed.out
+    assert main(["show", command_id]) == 0
+    shown = capsys.readouterr().out
+    assert "rejected" in shown
+    assert "not tonight" in shown
+
+
+def test_a_server_that_is_there_fills_in_what_a_sheet_needs(key_home: Path, server: ServerProcess) -> None:
+    create_key(key_home / "bob.key", "bob", None)
+    sheet = key_home / "sheet"
+    words = ["--pc", "pc-001", "--type", "RESTART_PROCESS", "process=nginx", "--reason", "x", "--out", str(sheet)]
+
+    assert console(["keys", "break-glass", *words, "--server", server.base_url, "--yes"]) == 0
+
+    said = read_sheet(sheet).envelope
+    fleet = server.get("/api/fleet", **{"X-API-Key": API_KEY}).json["fleet_id"]
+    assert (said.agent_epoch, said.fleet_id) == ("epoch-1", fleet)
 
 
 def test_a_wrong_key_is_refused_with_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

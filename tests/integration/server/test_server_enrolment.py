@@ -256,7 +256,7 @@ async def test_a_used_or_unknown_token_cannot_be_taken_back(services: Rig) -> No
     with pytest.raises(NotFound) as missing:
         await services.enrolments.revoke_token("no-such-token", operator())
 
-    assert (conflict.value.code, missing.value.code) == ("token_used", "token_not_found")
+    assert (conflict.value.code, missing.value.code) == ("token_used", "enrolment_token_not_found")
     assert (used.used_by, used.used_at) == (PC, services.clock())
 
 
@@ -369,7 +369,7 @@ async def test_a_key_is_revoked_once_and_only_where_there_is_one(services: Rig) 
     with pytest.raises(NotFound) as missing:
         await services.key_custody.revoke("pc-404", operator(), reason="stolen")
 
-    assert (conflict.value.code, missing.value.code) == ("already_revoked", "key_not_found")
+    assert (conflict.value.code, missing.value.code) == ("already_revoked", "agent_key_not_found")
 
 
 async def test_a_revoked_name_is_not_free_for_anybody(services: Rig) -> None:

@@ -164,7 +164,7 @@ def test_tokens_are_made_listed_and_taken_back_by_an_administrator(server: Serve
     assert server.request("DELETE", path, headers=OPERATOR).json == {"status": "revoked"}
 
     assert enrol(server, token, "pc-7").status == 401
-    assert server.request("DELETE", path, headers=OPERATOR).json["error"] == "token_not_found"
+    assert server.request("DELETE", path, headers=OPERATOR).json["error"] == "enrolment_token_not_found"
     refused = server.post("/api/enrolment-tokens", {"may_replace": True}, **OPERATOR)
     assert (refused.status, refused.json["error"]) == (400, "bad_request")
 

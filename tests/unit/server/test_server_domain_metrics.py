@@ -21,8 +21,8 @@ from reco3.server.domain.metrics import check_metrics
         ("disk_total_gb", 1e300),
         ("hostname", "h" * 257),
         ("platform", "p" * 257),
-        ("trust_version", "t" * 257),
         ("approvers_pinned", -1),
+        ("trust_version", "v" * 257),
         ("processes", [WatchedProcess("p", running=True)] * 201),
     ],
 )
@@ -43,3 +43,4 @@ def test_a_pc_may_say_whom_it_obeys() -> None:
 
 def test_the_largest_counter_and_a_busy_pc_are_taken() -> None:
     check_metrics(metrics(net_bytes_sent=2**63 - 1, cpu_percent=100.0, apply_enabled=True))
+    check_metrics(metrics(approvers_pinned=2, approvals_required=2, trust_version="0123456789abcdef"))

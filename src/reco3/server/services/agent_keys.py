@@ -133,7 +133,9 @@ def require_key(tx: Transaction, agent_id: str) -> AgentKey:
     """
     key = tx.keys.get(agent_id) if is_agent_id(agent_id) else None
     if key is None:
-        raise NotFound(f"No PC named {ascii(agent_id)[:70]} has a key here; enrol it first.", code="key_not_found")
+        raise NotFound(
+            f"No PC named {ascii(agent_id)[:70]} has a key here; enrol it first.", code="agent_key_not_found"
+        )
     return key
 
 

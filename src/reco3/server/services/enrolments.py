@@ -186,7 +186,7 @@ def _add(tx: Transaction, token: EnrolmentToken) -> None:
 def _revoke(tx: Transaction, token_id: str, operator: Operator, now: datetime) -> None:
     token = tx.enrolments.named(token_id)
     if token is None:
-        raise NotFound("There is no enrolment token of that id.", code="token_not_found")
+        raise NotFound("There is no enrolment token of that id.", code="enrolment_token_not_found")
     if status_of(token, now) is TokenStatus.USED:
         raise Conflict(f"{token.used_by} used this token; revoke the key of that PC instead.", code="token_used")
     tx.enrolments.remove(token_id)

@@ -44,7 +44,7 @@ def agent_key_routes(custody: KeyCustodyService, clock: Clock) -> APIRouter:
         return json_answer({"status": "revoked"})
 
     @router.post("/api/r3/agent/{agent_id}/clear-clone")
-    @serves(operators(Role.APPROVER))
+    @serves(operators(Role.APPROVER, needs_proof=True))
     async def clear_clone(request: Request, agent_id: str, order: WithReason) -> Response:
         """Say that one PC alone has this key, so that strong commands are delivered to it again."""
         await custody.clear_clone(agent_id, request.state.caller, reason=order.reason)

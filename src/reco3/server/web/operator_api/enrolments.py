@@ -30,7 +30,7 @@ def enrolment_routes(enrolments: EnrolmentService, clock: Clock) -> APIRouter:
     router = APIRouter(tags=["enrolment"])
 
     @router.post("/api/enrolment-tokens")
-    @serves(operators(Role.ADMIN))
+    @serves(operators(Role.ADMIN, needs_proof=True))
     async def make_token(request: Request, new: NewToken | None = None) -> Response:
         """Make a token that lets one PC in, once, within a quarter of an hour; it is shown here and never again."""
         new = new or NewToken()

@@ -6,19 +6,27 @@ import { effect, html, render } from "./vendor/preact-htm-signals.js";
 import { agentsPage, chooseAgent, refreshAgents, selectedId } from "./ui/agents.js";
 import { ApiError, ConnectionLost, fetchConfig, fetchSession, onSessionLost } from "./ui/api.js";
 import { commands, filterKey, refreshCommands, restoreCommands } from "./ui/commands.js";
+import { forgetBreakGlass, refreshBreakGlass } from "./ui/breakglass.js";
 import { closeControlDialog } from "./ui/controls.js";
 import { Page } from "./ui/dashboard.js";
 import { openIncidents, refreshIncidents, restoreIncidents } from "./ui/incidents.js";
+import { forgetKeys } from "./ui/keys.js";
 import { connectionState, lastDataMs, startLive, stopLive } from "./ui/live.js";
 import { logLines, refreshLogs, restoreLogs } from "./ui/logs.js";
 import { refreshMetrics, restoreSamples, samples } from "./ui/metrics.js";
 import { forgetOrphans, refreshOrphans } from "./ui/orphans.js";
-import { config, logOut, onEntered, operator, takeSetupToken, view } from "./ui/session.js";
+import { forgetPeople } from "./ui/people.js";
+import { place } from "./ui/places.js";
+import { forgetPolicies } from "./ui/policies.js";
+import { forgetProof } from "./ui/proofs.js";
+import { config, logOut, onEntered, operator, takeLink, view } from "./ui/session.js";
 import { clearSnapshot, loadSnapshot, saveSnapshot } from "./ui/snapshots.js";
 import { closeTimelines, refreshTimelines } from "./ui/timelines.js";
 import { serverNowMs, startTicking } from "./ui/times.js";
 import { dismissAllToasts, dismissToast, showToast } from "./ui/toasts.js";
+import { forgetTokens } from "./ui/tokens.js";
 import { registerWorker } from "./ui/workers.js";
+import { forgetSessions } from "./ui/yourself.js";
 
 /** @import * as Shapes from "./ui/shapes.js" */
 
@@ -59,7 +67,7 @@ function wantedLoads({ topics, agent_ids: agentIds }) {
   if (topics.includes("logs") && isAboutChosen) loads.push(refreshLogs());
   if (topics.includes("logs") && !topics.includes("agents")) loads.push(refreshAgents());
   if (topics.includes("commands")) loads.push(refreshCommands(), refreshTimelines(), refreshOrphans());
-  if (topics.includes("incidents")) loads.push(refreshIncidents());
+  if (topics.includes("incidents")) loads.push(refreshIncidents(), refreshBreakGlass());
   return loads;
 }
 
@@ -116,12 +124,25 @@ function forget() {
   restoreCommands(null);
   closeTimelines();
   forgetOrphans();
+  forgetAccess();
   restoreIncidents(null);
   restoreSamples(null, []);
   restoreLogs(null, []);
   lastDataMs.value = null;
   connectionState.value = "connecting";
   view.value = "login";
+}
+
+/** Drops what the other half of the page showed. */
+function forgetAccess() {
+  forgetProof();
+  forgetKeys();
+  forgetSessions();
+  forgetTokens();
+  forgetPeople();
+  forgetPolicies();
+  forgetBreakGlass();
+  place.value = "dashboard";
 }
 
 /** @param {Shapes.ConnectionState} before @param {Shapes.ConnectionState} now */
@@ -174,7 +195,7 @@ async function enter() {
 }
 
 function start() {
-  const setupToken = takeSetupToken();
+  const link = takeLink();
   startTicking();
   onSessionLost(forget);
   onEntered(() => void enter());
@@ -184,9 +205,10 @@ function start() {
   addEventListener("offline", () => startLive(refreshTopics));
   addEventListener("online", () => startLive(refreshTopics));
   const root = document.getElementById("page");
-  if (root) render(html`<${Page} setupToken=${setupToken} onLogOut=${() => void logOut(forget)} />`, root);
-  if (setupToken === null) void enter();
-  else view.value = "setup";
+  if (root) render(html`<${Page} link=${link} onLogOut=${() => void logOut(forget)} />`, root);
+  if (link.setup !== null) view.value = "setup";
+  else if (link.invitation !== null) view.value = "invitation";
+  else void enter();
   void registerWorker();
 }
 

@@ -3,7 +3,7 @@
  * It refuses everything but the shell: nothing below /api, /agent or /health is ever looked at or kept.
  */
 
-const cacheName = "reco3-shell-2";
+const cacheName = "reco3-shell-3";
 const patienceMs = 4_000;
 const page = "/r3";
 const shell = [
@@ -16,28 +16,45 @@ const shell = [
   "/static/icons/reco3-512.png",
   "/static/icons/reco3-maskable-512.png",
   "/static/icons/reco3.svg",
+  "/static/ui/access.js",
   "/static/ui/agents.js",
   "/static/ui/api.js",
+  "/static/ui/approving.js",
+  "/static/ui/breakglass.js",
+  "/static/ui/briefings.js",
+  "/static/ui/browserkeys.js",
+  "/static/ui/bytes.js",
   "/static/ui/catalogue.js",
   "/static/ui/commands.js",
+  "/static/ui/comments.js",
   "/static/ui/controls.js",
+  "/static/ui/copying.js",
   "/static/ui/dashboard.js",
   "/static/ui/decisions.js",
   "/static/ui/dialogs.js",
+  "/static/ui/envelopes.js",
   "/static/ui/evidence.js",
   "/static/ui/history.js",
   "/static/ui/icons.js",
   "/static/ui/incidents.js",
+  "/static/ui/keys.js",
   "/static/ui/live.js",
   "/static/ui/logs.js",
   "/static/ui/metrics.js",
   "/static/ui/orphans.js",
   "/static/ui/outcomes.js",
+  "/static/ui/passkeys.js",
+  "/static/ui/people.js",
+  "/static/ui/places.js",
+  "/static/ui/policies.js",
+  "/static/ui/proofs.js",
   "/static/ui/quantities.js",
   "/static/ui/queue.js",
   "/static/ui/refreshing.js",
+  "/static/ui/roles.js",
   "/static/ui/rows.js",
   "/static/ui/session.js",
+  "/static/ui/signers.js",
   "/static/ui/snapshots.js",
   "/static/ui/sparklines.js",
   "/static/ui/texts.js",
@@ -45,8 +62,12 @@ const shell = [
   "/static/ui/timelines.js",
   "/static/ui/times.js",
   "/static/ui/toasts.js",
+  "/static/ui/tokens.js",
+  "/static/ui/trust.js",
+  "/static/ui/ways.js",
   "/static/ui/windowing.js",
   "/static/ui/workers.js",
+  "/static/ui/yourself.js",
   "/static/vendor/preact-htm-signals.js",
 ];
 

@@ -49,8 +49,16 @@ const post = (path, body = {}) => request("POST", path, body);
 export const fetchConfig = () => get("/api/config/test-mode");
 /** @returns {Promise<Shapes.Operator>} */
 export const fetchSession = () => get("/api/session");
-/** @param {string} apiKey @returns {Promise<Shapes.Operator>} */
-export const openSession = (apiKey) => post("/api/session", { api_key: apiKey });
+/** @param {{ api_key: string } | { name: string, password: string }} credentials @returns {Promise<Shapes.Operator>} */
+export const openSession = (credentials) => post("/api/session", credentials);
+/** @returns {Promise<Shapes.RequestOptions>} */
+export const fetchPasskeyOptions = () => post("/api/session/passkey/options");
+/** @param {object} assertion @returns {Promise<Shapes.Operator>} */
+export const openPasskeySession = (assertion) => post("/api/session/passkey", { assertion });
+/** @param {{ password: string } | { api_key: string } | { assertion: object }} proof */
+export const sendProof = (proof) => post("/api/session/proof", proof);
+/** @param {string} token @param {string} password @returns {Promise<Shapes.Operator>} */
+export const acceptInvitation = (token, password) => post("/api/invitations/accept", { token, password });
 export const closeSession = () => request("DELETE", "/api/session");
 /** @param {string} token @returns {Promise<{ name: string, api_key: string }>} */
 export const setUp = (token) => post("/api/setup", { token });
@@ -77,13 +85,14 @@ export const fetchOrphanReports = (limit) => get(`/api/orphan-reports?${query({ 
  * @returns {Promise<{ id: string }>}
  */
 export const createCommand = (command) => post("/api/agent-commands", command);
-/**
- * @param {string} commandId
- * @param {Shapes.Expectation | null} expect the process that the approver was shown
- * @returns {Promise<{ approval_id: string }>}
- */
-export const approveCommand = (commandId, expect) =>
-  post(`/api/agent-commands/${segment(commandId)}/approve`, expect ? { expect } : {});
+/** @param {string} commandId @returns {Promise<Shapes.EnvelopeAnswer>} */
+export const fetchEnvelope = (commandId) => get(`/api/agent-commands/${segment(commandId)}/envelope`);
+/** @param {string} commandId @param {Shapes.NewApproval} approval @returns {Promise<Shapes.ApprovalAnswer>} */
+export const approveCommand = (commandId, approval) => post(`/api/agent-commands/${segment(commandId)}/approve`, approval);
+/** @param {string} commandId @param {string} reason */
+export const denyCommand = (commandId, reason) => post(`/api/agent-commands/${segment(commandId)}/deny`, { reason });
+/** @param {string} commandId @param {string} text */
+export const commentOn = (commandId, text) => post(`/api/agent-commands/${segment(commandId)}/comments`, { text });
 /**
  * @param {string} commandId
  * @param {string} reason may be empty
@@ -97,6 +106,48 @@ export const resolveCommand = (commandId, finding) => post(`/api/agent-commands/
 export const fetchIncidents = (page) => get(`/api/incidents?${query(page)}`);
 /** @param {string} incidentId */
 export const closeIncident = (incidentId) => post(`/api/incidents/${segment(incidentId)}/close`);
+
+/** @returns {Promise<{ sessions: Shapes.OpenSession[] }>} */
+export const fetchSessions = () => get("/api/sessions");
+/** @param {string} sessionId */
+export const endSession = (sessionId) => request("DELETE", `/api/sessions/${segment(sessionId)}`);
+/** @param {string} password */
+export const setPassword = (password) => post("/api/me/password", { password });
+/** @returns {Promise<{ keys: Shapes.OwnKey[] }>} */
+export const fetchOwnKeys = () => get("/api/me/keys");
+/** @param {"webauthn" | "webcrypto"} kind @returns {Promise<Shapes.CreationOptions | { challenge: string }>} */
+export const fetchKeyOptions = (kind) => post("/api/me/keys/options", { kind });
+/** @param {object} key @returns {Promise<Shapes.RegisteredKey>} */
+export const registerKey = (key) => post("/api/me/keys", key);
+/** @param {string} keyId */
+export const removeKey = (keyId) => request("DELETE", `/api/me/keys/${segment(keyId)}`);
+
+/** @returns {Promise<{ operators: Shapes.Person[], invitations?: Shapes.Invited[] }>} */
+export const fetchPeople = () => get("/api/operators");
+/** @param {{ name: string, role: string }} person @returns {Promise<Shapes.Invitation>} */
+export const invitePerson = (person) => post("/api/operators", person);
+/** @param {string} personName @param {{ role?: string, disabled?: boolean }} change */
+export const changePerson = (personName, change) => request("PATCH", `/api/operators/${segment(personName)}`, change);
+/** A link with which somebody who has an account sets a new password. @param {string} personName @returns {Promise<Shapes.Invitation>} */
+export const invitePersonAgain = (personName) => post(`/api/operators/${segment(personName)}/invitation`);
+/** @param {string} personName */
+export const withdrawInvitation = (personName) => request("DELETE", `/api/operators/${segment(personName)}/invitation`);
+/** @returns {Promise<{ tokens: Shapes.ApiToken[] }>} */
+export const fetchTokens = () => get("/api/tokens");
+/** @param {{ name: string, role: string, expires_in_days: number }} token @returns {Promise<{ id: string, token: string }>} */
+export const createToken = (token) => post("/api/tokens", token);
+/** @param {string} tokenId */
+export const revokeToken = (tokenId) => request("DELETE", `/api/tokens/${segment(tokenId)}`);
+/** @returns {Promise<{ policies: Shapes.Policy[], default: Shapes.Terms }>} */
+export const fetchPolicies = () => get("/api/policies");
+/** @param {Shapes.NewPolicy} policy */
+export const putPolicy = (policy) => request("PUT", "/api/policies", policy);
+/** @param {string} policyId */
+export const removePolicy = (policyId) => request("DELETE", `/api/policies/${segment(policyId)}`);
+/** @returns {Promise<{ break_glass: Shapes.BreakGlassUse[] }>} */
+export const fetchBreakGlass = () => get("/api/break-glass");
+/** @param {string} useId @param {string} review */
+export const reviewBreakGlass = (useId, review) => post(`/api/break-glass/${segment(useId)}/review`, { review });
 
 /** @param {string} text */
 function segment(text) {
@@ -119,7 +170,7 @@ async function request(method, path, body) {
   const content = await json(response);
   if (response.ok && content !== null) return content;
   const error = refusal(response, content);
-  const isLogin = method !== "GET" && (path === "/api/session" || path === "/api/setup");
+  const isLogin = method !== "GET" && (path.startsWith("/api/session") || path === "/api/setup" || path === "/api/invitations/accept");
   if (error instanceof ApiError && error.status === 401 && !isLogin) tellSessionLost();
   throw error;
 }

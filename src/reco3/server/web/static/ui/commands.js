@@ -6,9 +6,11 @@ import { computed, signal } from "../vendor/preact-htm-signals.js";
 import { selectedId } from "./agents.js";
 import { fetchCommands } from "./api.js";
 import { payloadText } from "./catalogue.js";
-import { actorName, elapsedText, isBad, isWaiting, resultText, titleOf, unknownSentence } from "./outcomes.js";
+import { actorName, elapsedText, isBad, isFourEyes, isWaiting, measuredText, resultText, titleOf, unknownSentence } from "./outcomes.js";
 import { coalesced } from "./refreshing.js";
+import { canApprove } from "./roles.js";
 import { withNewest, withOlder } from "./rows.js";
+import { operator } from "./session.js";
 import { counted, shortLine } from "./texts.js";
 import { noteServerTime } from "./times.js";
 import { dismissToast, showToast } from "./toasts.js";
@@ -21,7 +23,8 @@ const toastsAtOnce = 2;
 
 /** @typedef {{ rows: Shapes.Command[], nextCursor: string | null }} LoadedCommands */
 /** @typedef {keyof typeof segments} SegmentName */
-/** @typedef {"approve" | "cancel" | "resolve"} Decision */
+/** @typedef {"approve" | "deny" | "cancel" | "resolve"} Decision */
+/** @typedef {{ clickedMs: number, signingMs: number }} Click */
 
 export const segments = {
   all: { label: "All", status: null, none: "No command has been sent yet." },
@@ -40,8 +43,12 @@ export const segment = signal(/** @type {SegmentName} */ ("all"));
 export const isOnlySelected = signal(false);
 /** What a person is being asked, and about which command. */
 export const question = signal(/** @type {{ decision: Decision, command: Shapes.Command } | null} */ (null));
-/** Commands that this page sent or approved, with the moment of the click. @type {Map<string, number>} */
+/** Commands that this page sent, with the moment of the click. @type {Map<string, number>} */
 const followed = new Map();
+/** Commands that this page approved, likewise. @type {Map<string, Click>} */
+const approved = new Map();
+/** How long each approved command took from the click to its result on this page. */
+export const measured = signal(/** @type {ReadonlyMap<string, string>} */ (new Map()));
 
 export const commands = computed(() => newest.value?.rows ?? []);
 const filterAgentId = computed(() => (isOnlySelected.value ? selectedId.value : null));
@@ -124,6 +131,8 @@ export function restoreCommands(rows) {
   isOnlySelected.value = false;
   question.value = null;
   followed.clear();
+  approved.clear();
+  measured.value = new Map();
 }
 
 export async function loadOlder() {
@@ -151,6 +160,22 @@ export function currentOf(command) {
 /** Says how the command went once its result is there. @param {string} commandId @param {number} [clickedMs] */
 export function followCommand(commandId, clickedMs = performance.now()) {
   followed.set(commandId, clickedMs);
+}
+
+/** Measures how long it takes until the result is there. @param {string} commandId @param {Click} click */
+export function followApproval(commandId, click) {
+  followed.delete(commandId);
+  approved.set(commandId, click);
+}
+
+/** The measured time, once, for a command that has ended. @param {Shapes.Command} command */
+function measure({ id }) {
+  const click = approved.get(id);
+  if (!click) return null;
+  approved.delete(id);
+  const text = measuredText({ tookMs: performance.now() - click.clickedMs, signingMs: click.signingMs });
+  measured.value = new Map([...measured.peek(), [id, text]]);
+  return text;
 }
 
 /** @param {Decision} decision @param {Shapes.Command} command */
@@ -187,10 +212,11 @@ function tellNews(before, now) {
 
 /** @param {Shapes.Command} command */
 function tellCompleted(command) {
+  const sinceApproval = measure(command);
   const clickedMs = followed.get(command.id);
-  if (clickedMs === undefined) return;
+  if (clickedMs === undefined && sinceApproval === null) return;
   followed.delete(command.id);
-  const text = elapsedText(command, performance.now() - clickedMs);
+  const text = sinceApproval ?? elapsedText(command, performance.now() - (clickedMs ?? 0));
   showToast({ key: toastKey(command), tone: "good", title: `${titleOf(command)} completed`, text, count: 1 });
 }
 
@@ -206,17 +232,19 @@ function toastFew(news, toastOf, summary) {
 
 /** @param {Shapes.Command} command @returns {Shapes.Toast} */
 function waitingToast(command) {
-  const action = { label: "Approve", run: () => ask("approve", command), isDecision: true };
+  const isMine = canApprove.peek() && !isFourEyes(command, operator.peek()?.name ?? "");
+  const action = isMine ? { label: "Approve", run: () => ask("approve", command), isDecision: true } : undefined;
   const asker = `asked by ${shortLine(actorName(command.created_by), 40)}${command.reason ? `: ${shortLine(command.reason, 120)}` : ""}`;
   const text = `${shortLine(command.agent_id, 40)} · ${shortLine(payloadText(command.payload), 120)} · ${asker}`;
-  return { key: toastKey(command), tone: "warn", title: `${shortLine(command.type, 40)} waits for approval`, text, action, sticky: true, count: 1 };
+  return { key: toastKey(command), tone: "warn", title: `${shortLine(command.type, 40)} waits for approval`, text, ...(action ? { action } : {}), sticky: true, count: 1 };
 }
 
 /** @param {Shapes.Command} command @returns {Shapes.Toast} */
 function badToast(command) {
   const clickedMs = followed.get(command.id);
   followed.delete(command.id);
-  const took = clickedMs === undefined ? "" : ` (${elapsedText(command, performance.now() - clickedMs)})`;
+  const elapsed = measure(command) ?? (clickedMs === undefined ? null : elapsedText(command, performance.now() - clickedMs));
+  const took = elapsed === null ? "" : ` (${elapsed})`;
   const isUnknown = command.status === "unknown";
   const title = `${titleOf(command)} ${isUnknown ? "ended unknown" : command.status}`;
   const text = `${isUnknown ? `${unknownSentence} ` : ""}${shortLine(resultText(command), 240)}${took}`;

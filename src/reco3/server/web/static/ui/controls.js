@@ -8,6 +8,7 @@ import { createCommand } from "./api.js";
 import { followCommand, refreshCommands } from "./commands.js";
 import { ConfirmDialog, ReasonField, useSending } from "./dialogs.js";
 import { canAct } from "./live.js";
+import { canRequest } from "./roles.js";
 import { config } from "./session.js";
 import { oneLine, shortLine } from "./texts.js";
 import { showToast } from "./toasts.js";
@@ -158,6 +159,7 @@ export function ControlsSection() {
 function ControlsBody({ isTestMode }) {
   const agent = selectedAgent.value;
   if (!agent) return html`<p class="empty">Commands can be sent once a PC is there.</p>`;
+  if (!canRequest.value) return html`<p class="empty">Your role looks on; an operator sends commands.</p>`;
   const main = isTestMode ? testActions : [...testActions, ...furtherActions];
   return html`<p class="target">
       <span>To</span> <strong><bdi>${oneLine(agent.agent_id)}</bdi></strong> <${AgentStatus} status=${agent.status} />

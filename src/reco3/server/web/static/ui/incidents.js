@@ -6,6 +6,7 @@ import { html, signal } from "../vendor/preact-htm-signals.js";
 import { closeIncident, fetchIncidents } from "./api.js";
 import { canAct } from "./live.js";
 import { coalesced } from "./refreshing.js";
+import { canRequest } from "./roles.js";
 import { oneLine, shortLine, visibleLines } from "./texts.js";
 import { Age, noteServerTime } from "./times.js";
 import { showToast } from "./toasts.js";
@@ -81,7 +82,8 @@ function IncidentRow({ incident }) {
         ${incident.last_seen_at && html`<span>last seen <${Age} stamp=${incident.last_seen_at} /></span>`}
       </p>
     </div>
-    <button
+    ${canRequest.value &&
+    html`<button
       type="button"
       class="button small"
       disabled=${!canAct.value || closingIds.value.has(incident.id)}
@@ -89,6 +91,6 @@ function IncidentRow({ incident }) {
       onClick=${() => close(incident)}
     >
       Close
-    </button>
+    </button>`}
   </li>`;
 }

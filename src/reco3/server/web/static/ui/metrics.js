@@ -11,6 +11,7 @@ import { coalesced } from "./refreshing.js";
 import { Sparkline, peakOf, pointsOf, ratesOf } from "./sparklines.js";
 import { counted, oneLine, visibleLines } from "./texts.js";
 import { Age, noteServerTime, serverNowMs } from "./times.js";
+import { TrustFacts } from "./trust.js";
 
 /** @import * as Shapes from "./shapes.js" */
 /** @import { Line } from "./sparklines.js" */
@@ -88,6 +89,7 @@ function AgentFacts({ agent, metrics }) {
       <span>Mode <${ModeTag} mode=${agent.mode} /></span>
       <span>apply_enabled <${LockState} isOpen=${agent.apply_enabled} /></span>
     </div>
+    <${TrustFacts} agent=${agent} />
     ${agent.status === "OFFLINE" &&
     html`<p class="note" data-tone="warn">This PC is OFFLINE. The numbers are from <${Age} stamp=${agent.last_seen} />.</p>`}
     ${agent.last_error &&

@@ -10,11 +10,38 @@ import { durationText, momentText } from "./times.js";
 
 const badStatuses = new Set(["failed", "rejected", "expired", "unknown"]);
 export const unfinished = new Set(["pending", "delivered", "running"]);
+/** A person at a passkey takes longer than that; a signature alone does not. */
+const askingFromMs = 300;
 export const unknownSentence = "We do not know whether it ran.";
 
 /** Whether a person has to say yes before anything happens. @param {Shapes.Command} command */
-export function isWaiting(command) {
-  return command.status === "pending" && command.needs_approval && !command.approved;
+export function isWaiting({ status, needs_approval: isNeeded, approved }) {
+  return status === "pending" && isNeeded && !approved;
+}
+
+/** The human yeses so far. @param {Shapes.Command} command */
+export function approvalsOf({ approvals, approval }) {
+  return approvals?.length ? approvals : approval ? [approval] : [];
+}
+
+/** @param {Shapes.Command} command @param {string} me */
+export function hasApproved(command, me) {
+  return approvalsOf(command).some(({ approved_by: who }) => actorName(who) === me);
+}
+
+/** Whether somebody else than the one who looks must approve, because he asked himself. @param {Shapes.Command} command @param {string} me */
+export function isFourEyes({ four_eyes: isOn, created_by: asker }, me) {
+  return isOn === true && actorName(asker) === me;
+}
+
+/** How many yeses there are, and whose is missing. @param {Shapes.Command} command @param {string} me */
+export function progressText(command, me) {
+  const required = command.approvals_required ?? 1;
+  const given = approvalsOf(command).length;
+  const missing = Math.max(1, required - given);
+  const isMine = hasApproved(command, me);
+  const notYou = isMine ? ", not you" : isFourEyes(command, me) ? ": you asked, so somebody else must approve" : "";
+  return `${given} of ${required}: needs ${missing === 1 ? "one" : missing} more${notYou}`;
 }
 
 /** @param {Shapes.Command} command */
@@ -42,6 +69,7 @@ export function titleOf(command) {
 /** @param {Shapes.Command} command */
 export function resultText(command) {
   const { result, status, result_json: raw } = command;
+  if (status === "rejected" && !result) return deniedText(command);
   if (result?.error) return oneLine(result.error);
   if (status === "unknown") return "Look at the PC before asking again.";
   if (status === "expired") return "It expired before it began; it did not run.";
@@ -49,6 +77,12 @@ export function resultText(command) {
   if (status === "rejected") return "It was rejected; it did not run.";
   if (!result) return raw ? oneLine(raw) : "";
   return [result.success === false ? "not successful" : "", exitText(result), tookText(result)].filter(Boolean).join(", ");
+}
+
+/** @param {Shapes.Command} command */
+function deniedText({ rejected_by: who, rejection_reason: reason }) {
+  if (!who) return "It was rejected; it did not run.";
+  return `Denied by ${shortLine(actorName(who), 60)}${reason ? `: “${oneLine(reason)}”` : ""}. It did not run.`;
 }
 
 /** @param {Shapes.CommandResult} result */
@@ -70,6 +104,20 @@ export function elapsedText(command, measuredMs) {
   const startedAt = command.approval?.approved_at ?? command.ts;
   const stampedMs = Date.parse(command.finished_at ?? "") - Date.parse(startedAt);
   return `${durationText(Number.isNaN(stampedMs) ? measuredMs : stampedMs)} after ${command.approval ? "approval" : "sending"}`;
+}
+
+/**
+ * What this page measured, from the click to the result; the time that a passkey took is said apart.
+ * @param {{ tookMs: number, signingMs: number }} measured
+ */
+export function measuredText({ tookMs, signingMs }) {
+  const asked = signingMs >= askingFromMs ? `, ${secondsText(signingMs)} of it at the passkey` : "";
+  return `${secondsText(tookMs)} after your approval${asked}`;
+}
+
+/** @param {number} durationMs */
+function secondsText(durationMs) {
+  return durationMs < 60_000 ? `${(durationMs / 1000).toFixed(2)} s` : durationText(durationMs);
 }
 
 /** @param {Shapes.Resolution} resolution */

@@ -5,17 +5,20 @@
 import { html } from "../vendor/preact-htm-signals.js";
 import { findAgent } from "./agents.js";
 import { payloadText, sentenceOf } from "./catalogue.js";
-import { ask, isOnlySelected, isShownComplete, loadOlder, olderState, segment, segments, shownCommands, urgentCounts } from "./commands.js";
+import { ask, isOnlySelected, isShownComplete, loadOlder, measured, olderState, segment, segments, shownCommands, urgentCounts } from "./commands.js";
 import { BeforeAfter, OutputFold } from "./evidence.js";
 import { canAct } from "./live.js";
 import { OrphanNotice } from "./orphans.js";
-import { actorName, expectText, isBad, isCancellable, isWaiting, resolutionText, resultText, unfinished, unknownSentence } from "./outcomes.js";
+import { actorName, approvalsOf, expectText, hasApproved, isBad, isCancellable, isFourEyes, isWaiting, progressText, resolutionText, resultText, unfinished, unknownSentence } from "./outcomes.js";
+import { canApprove, canRequest } from "./roles.js";
+import { operator } from "./session.js";
 import { oneLine, shortLine } from "./texts.js";
 import { CommandTimeline } from "./timelines.js";
 import { Age, Moment, Remaining, momentText, untilText } from "./times.js";
+import { unverifiedText } from "./trust.js";
 
 /** @import * as Shapes from "./shapes.js" */
-/** @import { SegmentName } from "./commands.js" */
+/** @import { Decision, SegmentName } from "./commands.js" */
 
 export function QueueSection() {
   const { waiting, hasMore } = urgentCounts.value;
@@ -129,11 +132,23 @@ function CommandFacts({ command }) {
 
 /** @param {{ command: Shapes.Command }} props */
 function ApprovalFact({ command }) {
-  if (command.approval) {
-    return html`<span>approved by <bdi>${oneLine(actorName(command.approval.approved_by))}</bdi> at <${Moment} stamp=${command.approval.approved_at} /></span>`;
+  const given = approvalsOf(command);
+  if (given.length > 0) {
+    return html`${given.map((approval) => html`<span key=${approval.id}>approved by <${Approver} approval=${approval} /></span>`)}
+      ${command.is_verified_by_pc === true && command.status === "completed" && html`<span class="verified">verified by the PC</span>`}
+      ${command.is_verified_by_pc === false && html`<span>${unverifiedText}</span>`}`;
   }
-  if (isWaiting(command)) return html`<span class="waits">waits for approval</span>`;
+  if (isWaiting(command)) return missingText(command) ? null : html`<span class="waits">waits for approval</span>`;
   return html`<span>${command.needs_approval ? "not approved" : "no approval needed"}</span>`;
+}
+
+/** @type {Record<string, string>} */
+const keyTexts = { webauthn: "passkey", webcrypto: "browser key", ed25519: "key file" };
+
+/** @param {{ approval: Shapes.Approval }} props */
+function Approver({ approval: { approved_by: who, approved_at: at, kind, comment } }) {
+  const how = kind && Object.hasOwn(keyTexts, kind) ? ` with a ${keyTexts[kind]}` : "";
+  return html`<bdi>${oneLine(actorName(who))}</bdi>${how} at <${Moment} stamp=${at} />${comment && html` “<bdi>${oneLine(comment)}</bdi>”`}`;
 }
 
 /** What has to happen next, and until when. @param {{ command: Shapes.Command }} props */
@@ -145,14 +160,26 @@ export function CommandStanding({ command }) {
   }
   if (status !== "pending") return null;
   const isOffline = findAgent(command.agent_id)?.status === "OFFLINE";
-  if (isWaiting(command)) {
-    return html`<p class="standing">
-      ${expiresAt && html`<span class="waits">expires <${Remaining} stamp=${expiresAt} /></span>`}
-      ${isOffline && html`<span>the PC is OFFLINE</span>`}
-    </p>`;
-  }
+  if (isWaiting(command)) return html`<${Waiting} command=${command} isOffline=${isOffline} />`;
   if (!isOffline) return html`<p class="standing">on its way to the PC</p>`;
   return html`<p class="standing">waits for the PC${expiresAt ? ` until ${untilText(expiresAt)}` : ""}</p>`;
+}
+
+/** @param {{ command: Shapes.Command, isOffline: boolean }} props */
+function Waiting({ command, isOffline }) {
+  const missing = missingText(command);
+  return html`<p class="standing">
+    ${missing && html`<span class="waits">${missing}</span>`}
+    ${command.expires_at && html`<span class="waits">expires <${Remaining} stamp=${command.expires_at} /></span>`}
+    ${isOffline && html`<span>the PC is OFFLINE</span>`}
+  </p>`;
+}
+
+/** Whose yes is missing, where that is not plain. @param {Shapes.Command} command */
+function missingText(command) {
+  const me = operator.value?.name ?? "";
+  if ((command.approvals_required ?? 1) > 1) return progressText(command, me);
+  return isFourEyes(command, me) ? "you asked, so somebody else must approve" : null;
 }
 
 /** @param {Shapes.CommandResult | null} result */
@@ -161,16 +188,37 @@ function vetoText(result) {
   return typeof actsAt === "string" ? `it acts at ${momentText(actsAt)} unless somebody there stops it` : "it has not begun";
 }
 
+/** What this person may do about it now. @param {Shapes.Command} command @returns {{ decision: Decision, label: string, look: string }[]} */
+function actionsOf(command) {
+  const me = operator.value?.name ?? "";
+  const isMine = !hasApproved(command, me) && !isFourEyes(command, me);
+  const isAsked = canApprove.value && isWaiting(command);
+  /** @type {[boolean, { decision: Decision, label: string, look: string }][]} */
+  const all = [
+    [isAsked && isMine, { decision: "approve", label: "Approve", look: "primary approve" }],
+    [isAsked, { decision: "deny", label: "Deny", look: "small" }],
+    [canApprove.value && command.status === "unknown", { decision: "resolve", label: "Resolve", look: "primary" }],
+    [canRequest.value && isCancellable(command), { decision: "cancel", label: "Cancel", look: "small ghost" }],
+  ];
+  return all.filter(([isPossible]) => isPossible).map(([, action]) => action);
+}
+
 /** @param {{ command: Shapes.Command }} props */
 function CommandActions({ command }) {
-  const isUnknown = command.status === "unknown";
-  if (!isCancellable(command) && !isUnknown) return null;
+  const actions = actionsOf(command);
+  if (actions.length === 0) return null;
   return html`<div class="command-actions">
-    ${isWaiting(command) &&
-    html`<button type="button" class="button primary approve" disabled=${!canAct.value} onClick=${() => ask("approve", command)}>Approve</button>`}
-    ${isUnknown && html`<button type="button" class="button primary" disabled=${!canAct.value} onClick=${() => ask("resolve", command)}>Resolve</button>`}
-    ${isCancellable(command) &&
-    html`<button type="button" class="button small ghost" disabled=${!canAct.value} onClick=${() => ask("cancel", command)}>Cancel</button>`}
+    ${actions.map(
+      ({ decision, label, look }) => html`<button
+        type="button"
+        key=${decision}
+        class=${`button ${look}`}
+        disabled=${!canAct.value}
+        onClick=${() => ask(decision, command)}
+      >
+        ${label}
+      </button>`,
+    )}
   </div>`;
 }
 
@@ -192,5 +240,7 @@ function ResultFact({ command }) {
   const text = resultText(command);
   return html`${resolution &&
     html`<p class="command-result resolution">${resolutionText(resolution)} “<bdi>${oneLine(resolution.reason)}</bdi>”</p>`}
-    ${text && html`<p class="command-result" data-bad=${isBad(command) && !resolution}>${text}</p>`} <${OutputFold} output=${result?.output} />`;
+    ${text && html`<p class="command-result" data-bad=${isBad(command) && !resolution}>${text}</p>`}
+    ${measured.value.has(command.id) && html`<p class="command-result measured">${command.status} <strong>${measured.value.get(command.id)}</strong></p>`}
+    <${OutputFold} output=${result?.output} />`;
 }

@@ -1,16 +1,22 @@
 /**
- * Who is looking: log in, set up the first administrator, log out.
+ * Who is looking: log in, accept an invitation, set up the first administrator, log out.
  * It refuses to keep a key: what was typed goes to the server once and is forgotten.
  */
 import { html, signal, useState } from "../vendor/preact-htm-signals.js";
-import { ApiError, closeSession, openSession, setUp } from "./api.js";
+import { ApiError, ConnectionLost, acceptInvitation, closeSession, openPasskeySession, openSession, setUp } from "./api.js";
+import { Copyable } from "./copying.js";
 import { Mark } from "./icons.js";
+import { hasPasskeys, isLoopbackAddress, openOnLocalhost } from "./passkeys.js";
 import { oneLine } from "./texts.js";
 import { durationText } from "./times.js";
+import { WayFields, WaySwitch, noCredentials, provePasskey, rememberWay, rememberedWay } from "./ways.js";
 
 /** @import * as Shapes from "./shapes.js" */
+/** @import { Credentials, Way } from "./ways.js" */
 
-/** @typedef {"starting" | "login" | "setup" | "dashboard"} View */
+/** @typedef {"starting" | "login" | "setup" | "invitation" | "dashboard"} View */
+
+export const shortestPassword = 12;
 
 export const view = signal(/** @type {View} */ ("starting"));
 export const operator = signal(/** @type {Shapes.Operator | null} */ (null));
@@ -24,11 +30,14 @@ export function onEntered(listener) {
   enter = listener;
 }
 
-/** Takes the one-time token out of the address, so that it stays in no history. */
-export function takeSetupToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("setup");
-  if (token) history.replaceState(null, "", location.pathname);
-  return token;
+/** @typedef {{ setup: string | null, invitation: string | null }} Link */
+
+/** Takes the one-time token out of the address, so that it stays in no history. @returns {Link} */
+export function takeLink() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const link = { setup: words.get("setup"), invitation: words.get("invitation") ?? words.get("invite") };
+  if (link.setup || link.invitation) history.replaceState(null, "", location.pathname);
+  return link;
 }
 
 /** @param {() => void} forget what the page must drop before anybody else sees it */
@@ -40,15 +49,26 @@ export async function logOut(forget) {
   }
 }
 
-/** @param {unknown} error */
-function refusalText(error) {
-  if (!(error instanceof ApiError)) return "The server does not answer. Is it running?";
+/** @param {unknown} error @param {Way} [way] */
+function refusalText(error, way = "api_key") {
+  if (!(error instanceof ApiError)) return error instanceof ConnectionLost ? "The server does not answer. Is it running?" : oneLine(errorText(error));
   if (error.status === 429) {
     const wait = error.retryAfterS ? ` Try again in ${durationText(error.retryAfterS * 1000)}.` : " Try again later.";
     return `Too many attempts.${wait}`;
   }
-  if (error.status === 401) return "This key is not right. Check that it was copied completely.";
-  return oneLine(error.message);
+  return error.status === 401 ? wrongTexts[way] : oneLine(error.message);
+}
+
+/** @type {Record<Way, string>} */
+const wrongTexts = {
+  api_key: "This key is not right. Check that it was copied completely.",
+  password: "Name or password is not right.",
+  passkey: "This passkey is not known here.",
+};
+
+/** @param {unknown} error */
+function errorText(error) {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** @param {{ children: unknown }} props */
@@ -62,7 +82,8 @@ function Gate({ children }) {
 }
 
 export function LoginView() {
-  const [apiKey, setApiKey] = useState("");
+  const [way, setWay] = useState(rememberedWay);
+  const [draft, setDraft] = useState(noCredentials);
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(/** @type {string | null} */ (null));
   /** @param {Event} submit */
@@ -71,37 +92,81 @@ export function LoginView() {
     setBusy(true);
     setProblem(null);
     try {
-      operator.value = await openSession(apiKey);
-      setApiKey("");
+      operator.value = await openedSession(way, draft);
+      rememberWay(way);
+      setDraft(noCredentials);
       enter();
     } catch (error) {
-      setProblem(refusalText(error));
+      setProblem(refusalText(error, way));
     }
     setBusy(false);
   };
   return html`<${Gate}>
     <h1>Log in</h1>
     ${config.value?.locked && html`<p class="note" data-tone="warn">This server has no operator yet. Open the one-time set-up link that it printed when it started, on the machine it runs on.</p>`}
+    <${WaySwitch} way=${way} onWay=${setWay} />
     <form onSubmit=${logIn}>
-      <label class="field">
-        <span>API key</span>
-        <input
-          class="input"
-          type="password"
-          name="api_key"
-          autocomplete="current-password"
-          required
-          autofocus
-          value=${apiKey}
-          aria-invalid=${problem !== null}
-          aria-describedby="login-problem"
-          onInput=${(/** @type {{ currentTarget: HTMLInputElement }} */ { currentTarget }) => setApiKey(currentTarget.value)}
-        />
-      </label>
-      <p id="login-problem" class="problem" role="alert">${problem}</p>
+      <${WayFields} way=${way} draft=${draft} onDraft=${setDraft} hasName isBad=${problem !== null} />
+      <p class="problem" role="alert">${problem}</p>
       <button type="submit" class="button primary wide" disabled=${busy}>${busy ? "Checking…" : "Log in"}</button>
     </form>
+    ${!hasPasskeys && isLoopbackAddress && html`<button type="button" class="button ghost wide" onClick=${openOnLocalhost}>Open on localhost, for passkeys</button>`}
   </${Gate}>`;
+}
+
+/** @param {Way} way @param {Credentials} draft @returns {Promise<Shapes.Operator>} */
+async function openedSession(way, { name, password, api_key: apiKey }) {
+  if (way === "passkey") return openPasskeySession(await provePasskey());
+  return openSession(way === "password" ? { name: name.trim(), password } : { api_key: apiKey });
+}
+
+/** A person who was invited chooses a password, once. @param {{ token: string }} props */
+export function InvitationView({ token }) {
+  const [password, setPassword] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState(/** @type {string | null} */ (null));
+  /** @param {Event} submit */
+  const accept = async (submit) => {
+    submit.preventDefault();
+    setBusy(true);
+    setProblem(null);
+    try {
+      operator.value = await acceptInvitation(token, password);
+      rememberWay("password");
+      enter();
+    } catch (error) {
+      setProblem(error instanceof ApiError && error.status !== 429 ? oneLine(error.message) : refusalText(error));
+    }
+    setBusy(false);
+  };
+  return html`<${Gate}>
+    <h1>Welcome</h1>
+    <p>You were invited to this RECO3. Choose a password; your name is in the invitation.</p>
+    <form onSubmit=${accept}>
+      <${PasswordField} password=${password} onPassword=${setPassword} />
+      <p class="problem" role="alert">${problem}</p>
+      <button type="submit" class="button primary wide" disabled=${busy}>${busy ? "Checking…" : "Accept the invitation"}</button>
+    </form>
+  </${Gate}>`;
+}
+
+/** @param {{ password: string, onPassword: (password: string) => void }} props */
+export function PasswordField({ password, onPassword }) {
+  return html`<label class="field">
+    <span>New password, at least ${shortestPassword} characters</span>
+    <input
+      class="input"
+      type="password"
+      name="password"
+      autocomplete="new-password"
+      required
+     
+      minlength=${shortestPassword}
+      maxlength="500"
+      value=${password}
+      onInput=${(/** @type {{ currentTarget: HTMLInputElement }} */ { currentTarget }) => onPassword(currentTarget.value)}
+    />
+  </label>`;
 }
 
 /** @param {{ token: string }} props */
@@ -130,23 +195,10 @@ export function SetupView({ token }) {
 
 /** @param {{ apiKey: string }} props */
 function NewKey({ apiKey }) {
-  const [copied, setCopied] = useState("");
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(apiKey);
-      setCopied("Copied.");
-    } catch {
-      setCopied("The browser did not allow it: select the key and copy it by hand.");
-    }
-  };
   return html`<${Gate}>
     <h1>Your administrator key</h1>
     <p>It is shown this once.</p>
-    <p class="secret"><code>${apiKey}</code></p>
-    <div class="button-row">
-      <button type="button" class="button" onClick=${copy}>Copy</button>
-      <button type="button" class="button primary" onClick=${() => enter()}>Open the dashboard</button>
-    </div>
-    <p class="quiet" role="status">${copied}</p>
+    <${Copyable} text=${apiKey} name="the key" />
+    <button type="button" class="button primary wide" onClick=${() => enter()}>Open the dashboard</button>
   </${Gate}>`;
 }

@@ -60,6 +60,10 @@ export interface Metrics {
   /** The epoch of the agent's journal; an agent without one compares nothing and answers no question. */
   journal?: string | null;
   veto_s?: number | null;
+  /** How many keys the PC pins; an older agent says nothing. */
+  approvers_pinned?: number | null;
+  approvals_required?: number | null;
+  trust_version?: string | null;
 }
 
 export interface Agent {
@@ -158,10 +162,181 @@ export interface CommandResult {
   [further: string]: unknown;
 }
 
+export type KeyKind = "ed25519" | "webauthn" | "webcrypto";
+
 export interface Approval {
   id: string;
   approved_by: string;
   approved_at: string;
+  kind?: KeyKind | null;
+  key_id?: string | null;
+  comment?: string | null;
+}
+
+/** What an approver signs, as the server relays it; `fields` is the server's own reading and never used. */
+export interface EnvelopeAnswer {
+  payload_type: string;
+  body: string;
+  challenge?: string;
+  pc?: { approvers_pinned?: number | null; approvals_required?: number | null; trust_version?: string | null } | null;
+}
+
+export interface EnvelopeFields {
+  [name: string]: unknown;
+  v: 1;
+  fleet_id: string;
+  command_id: string;
+  agent_id: string;
+  type: string;
+  payload: Payload;
+  expect: Expectation | null;
+  requested_by: string;
+  reason: string | null;
+  created_at: number;
+  expires_at: number;
+  nonce: string;
+  policy: string;
+}
+
+/** An envelope that this page has read from its bytes. */
+export interface ReadEnvelope {
+  answer: EnvelopeAnswer;
+  fields: EnvelopeFields;
+  text: string;
+  pae: Uint8Array<ArrayBuffer>;
+  bodySha256: string;
+  challenge: Uint8Array<ArrayBuffer>;
+}
+
+export interface Signature {
+  kind: KeyKind;
+  key_id: string;
+  sig: string;
+  client_data_json?: string;
+  authenticator_data?: string;
+}
+
+export interface NewApproval {
+  expect?: Expectation;
+  body_sha256?: string;
+  signature?: Signature;
+  comment?: string;
+}
+
+export interface ApprovalAnswer {
+  approval_id?: string;
+  status: "approved" | "pending";
+  approvals?: number;
+  required?: number;
+}
+
+/** One of my keys for signing approvals. */
+export interface OwnKey {
+  key_id: string;
+  kind: KeyKind;
+  label: string;
+  pin: string;
+  fingerprint: string;
+  created_at: string;
+  credential_id?: string | null;
+  origin?: string | null;
+}
+
+export interface RegisteredKey {
+  key_id: string;
+  pin: string;
+  fingerprint: string;
+}
+
+/** WebAuthn's options with its bytes in base64url. */
+export type CreationOptions = Omit<PublicKeyCredentialCreationOptions, "challenge" | "user" | "excludeCredentials"> & {
+  challenge: string;
+  user: { id: string; name: string; displayName: string };
+  excludeCredentials?: { id: string }[];
+};
+
+export interface RequestOptions {
+  challenge: string;
+  rpId?: string;
+  allowCredentials?: { id: string }[];
+}
+
+export interface Person {
+  name: string;
+  role: string;
+  created_at: string;
+  created_by?: string | null;
+  disabled_at?: string | null;
+  has_password?: boolean;
+  keys?: number;
+}
+
+export interface Invited {
+  name: string;
+  role: string;
+  created_by?: string | null;
+  expires_at: string;
+}
+
+export interface Invitation extends Invited {
+  link: string;
+}
+
+/** One of my log-ins. */
+export interface OpenSession {
+  id: string;
+  created_at: string;
+  expires_at: string;
+  current: boolean;
+}
+
+export interface ApiToken {
+  id: string;
+  name: string;
+  role: string;
+  expires_at: string;
+  last_used_at?: string | null;
+}
+
+/** What it takes to approve a command. */
+export interface Terms {
+  approvals_required: number;
+  four_eyes: boolean;
+  reason_required: boolean;
+  lifetime_s?: number | null;
+}
+
+export interface NewPolicy extends Terms {
+  command_type: string;
+  agent_pattern: string;
+}
+
+export interface Policy extends NewPolicy {
+  id: string;
+  updated_by?: string;
+  updated_at?: string;
+}
+
+/** A sealed command that was used on a PC without this server. */
+export interface BreakGlassUse {
+  id: string;
+  agent_id: string;
+  command_type: string;
+  payload: Payload | null;
+  owners: string[];
+  used_at: string;
+  reported_at: string;
+  result: CommandResult | null;
+  reviewed_by?: string | null;
+  reviewed_at?: string | null;
+  review?: string | null;
+}
+
+export interface Comment {
+  id: string;
+  author: string;
+  text: string;
+  created_at: string;
 }
 
 export interface Command {
@@ -188,6 +363,13 @@ export interface Command {
   cancel_requested_at?: string | null;
   expect?: Expectation | null;
   resolution?: Resolution | null;
+  approvals?: Approval[];
+  approvals_required?: number;
+  four_eyes?: boolean;
+  rejected_by?: string | null;
+  rejection_reason?: string | null;
+  /** Null while it is not known. */
+  is_verified_by_pc?: boolean | null;
 }
 
 /** The process that the approver saw; a null pid means that it was not running. */
@@ -223,6 +405,7 @@ export interface CommandReport {
 export interface CommandDetail extends Command {
   timeline: TimelineEntry[];
   reports: CommandReport[];
+  comments?: Comment[];
 }
 
 /** What a PC reported about a command that this server does not know. */
@@ -279,7 +462,8 @@ export interface Config {
 export interface Operator {
   name: string;
   role: string;
-  how: "test-mode" | "session" | "api-key";
+  how: string;
+  expires_at?: string;
 }
 
 export type Topic = "agents" | "commands" | "logs" | "incidents";

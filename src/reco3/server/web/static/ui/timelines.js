@@ -4,6 +4,7 @@
  */
 import { html, signal, useEffect } from "../vendor/preact-htm-signals.js";
 import { ConnectionLost, fetchCommand } from "./api.js";
+import { Comments } from "./comments.js";
 import { Evidence, FactList, isFacts } from "./evidence.js";
 import { actorName, expectText, unfinished } from "./outcomes.js";
 import { coalesced } from "./refreshing.js";
@@ -27,7 +28,8 @@ const titles = {
   running: "Begun on the PC",
   completed: "Completed",
   failed: "Failed",
-  rejected: "Rejected",
+  rejected: "Denied; it did not run",
+  commented: "Comment",
   unknown: "We do not know whether it ran",
   cancel_requested: "Cancel requested",
   cancelled: "Cancelled; it did not run",
@@ -105,6 +107,7 @@ function TimelineBody({ command, content: { detail, problem } }) {
       ${unfinished.has(detail.status) && html`<${OpenEnd} command=${command} />`}
     </ol>
     <${Reports} reports=${detail.reports ?? []} />
+    <${Comments} command=${detail} onSent=${() => void load(command.id).catch(() => {})} />
     <p class="timeline-id">Command <code>${oneLine(command.id)}</code></p>`;
 }
 

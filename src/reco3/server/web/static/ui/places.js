@@ -1,0 +1,9 @@
+/**
+ * Which of the two halves of the page is looked at: what happens on the PCs, or who may do what.
+ * It refuses to know what is in them.
+ */
+import { signal } from "../vendor/preact-htm-signals.js";
+
+/** @typedef {"dashboard" | "access"} Place */
+
+export const place = signal(/** @type {Place} */ ("dashboard"));
