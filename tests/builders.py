@@ -34,8 +34,8 @@ from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.passkeys import PasskeyService
-from reco3.server.services.policies import PolicyService
 from reco3.server.services.passwords import Cost, Passwords
+from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Outside, Store
 from reco3.server.services.reports import ReportService
 from reco3.server.services.tokens import TokenService

@@ -12,6 +12,7 @@ USAGE = """usage: reco3 COMMAND
   server             serve the dashboard and the agents' API (settings: docs/settings.md)
   agent CONFIG       watch this PC as its config file says (reco3 agent --help)
   commands VERB      list, show, create, approve, cancel, resolve (reco3 commands --help)
+  enrol VERB         create, list, revoke: let PCs in, and end their keys (reco3 enrol --help)
   swarm VERB         simulate many PCs against a server (reco3 swarm --help)
   demo               server, agent and a small service on this machine, to try everything
   version            print the version
@@ -43,6 +44,12 @@ def _console(arguments: Sequence[str]) -> int:
     from reco3.console.commands import main as run_console
 
     return run_console(arguments)
+
+
+def _enrol(arguments: Sequence[str]) -> int:
+    from reco3.console.enrolments import main as run_enrolments
+
+    return run_enrolments(arguments)
 
 
 def _demo(arguments: Sequence[str]) -> int:
@@ -88,6 +95,7 @@ _commands: Mapping[str, Callable[[Sequence[str]], int]] = {
     "server": _server,
     "agent": _agent,
     "commands": _console,
+    "enrol": _enrol,
     "swarm": _swarm,
     "demo": _demo,
     "version": _version,

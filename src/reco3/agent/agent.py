@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "trust-clock": _trust_clock,
         "trust": _trust,
         "break-glass": _break_glass,
+        "enrol": _enrol,
+        "rotate-key": _rotate_key,
     }
     try:
         if words and words[0] in verbs:
@@ -71,7 +73,8 @@ def _check_or_run(words: list[str]) -> int:
         description="Watch this PC and carry out what its own config allows.",
         epilog="On the PC itself: reco3 agent mode NORMAL CONFIG (to leave LOCKED), reco3 agent waiting CONFIG, "
         "reco3 agent veto CONFIG [COMMAND_ID], reco3 agent trust-clock CONFIG, reco3 agent trust show CONFIG, "
-        "reco3 agent break-glass CONFIG FILE",
+        "reco3 agent break-glass CONFIG FILE. Its key: reco3 agent enrol CONFIG --server URL --token-file FILE, "
+        "reco3 agent rotate-key CONFIG",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file; see config.example.yaml")
     parser.add_argument("--check", action="store_true", help="only say whether the config can be used")
@@ -145,6 +148,18 @@ def _trust_clock(words: list[str]) -> int:
         journal.trust_clock()
     sys.stdout.write("the highest time seen is forgotten; this PC's clock counts from now on\n")
     return EXIT_OK
+
+
+def _enrol(words: list[str]) -> int:
+    from reco3.agent.key_verbs import enrol_verb  # noqa: PLC0415 - an agent that watches need not carry it along
+
+    return enrol_verb(words)
+
+
+def _rotate_key(words: list[str]) -> int:
+    from reco3.agent.key_verbs import rotate_verb  # noqa: PLC0415 - likewise
+
+    return rotate_verb(words)
 
 
 def _trust(words: list[str]) -> int:

@@ -8,12 +8,16 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from reco3.agent.http_client import Backoff, ContactError, RefusedError, UnreachableError
+from reco3.agent.http_client import HTTP_UNAUTHORIZED, Backoff, ContactError, RefusedError, UnreachableError
 from reco3.agent.log_file import log_event
 from reco3.agent.modes import Modes
 
 UNAUTHORIZED_DELAY_S = 30.0
-HTTP_UNAUTHORIZED = 401
+NEVER_TAKEN_HINT = "agent_id and api_key must be those the server knows; a new PC comes in by reco3 agent enrol"
+NO_LONGER_TAKEN_HINT = (
+    "this key was good until now: an operator revoked or replaced it, or it was rotated and the agent not restarted; "
+    "restart the agent, or ask the operator for a token: reco3 agent enrol CONFIG --server URL --token-file FILE"
+)
 
 # Troubles with the server as a whole: any answer to any request shows that they are over.
 _GENERAL = (UnreachableError.__name__, str(HTTP_UNAUTHORIZED))
@@ -43,6 +47,7 @@ class Contact:
         self._modes = modes
         self._lock = threading.Lock()
         self._troubles: dict[str, str] = {}
+        self._was_taken = False
 
     def ask(self, what: str, request: Callable[[], T]) -> T:
         """Make a request; `what` names it in the log. Raises: ContactError, as the request did."""
@@ -62,14 +67,20 @@ class Contact:
         with self._lock:
             is_news = kind not in self._troubles.values()
             self._troubles[what] = kind
-        if is_news:
-            hint = {"hint": "agent_id and api_key must be those the server knows"} if kind == "401" else {}
-            log_event("contact_lost", logging.WARNING, request=what, error=str(error), **hint)
+        if not is_news:
+            return
+        if kind != str(HTTP_UNAUTHORIZED):
+            log_event("contact_lost", logging.WARNING, request=what, error=str(error))
+        elif self._was_taken:
+            log_event("key_refused", logging.ERROR, request=what, error=str(error), hint=NO_LONGER_TAKEN_HINT)
+        else:
+            log_event("contact_lost", logging.WARNING, request=what, error=str(error), hint=NEVER_TAKEN_HINT)
 
     def _note_success(self, what: str) -> None:
         with self._lock:
             troubles = {name: kind for name, kind in self._troubles.items() if name != what and kind not in _GENERAL}
             is_news = bool(self._troubles) and not troubles
             self._troubles = troubles
+            self._was_taken = True
         if is_news:
             log_event("contact_back", request=what)

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 from reco3 import __version__
 from reco3.agent.http_wire import Connection, Head, HungUpError, NotHttpError, TooLargeError, parse_date
-from reco3.protocol.messages import CommandReport, Heartbeat
+from reco3.protocol.limits import is_agent_id
+from reco3.protocol.messages import CommandReport, EnrolmentRequest, Heartbeat, NextKey
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 15.0
@@ -28,9 +29,11 @@ LAST_CALLS_TIMEOUT_S = 1.0
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 MAX_MESSAGE_CHARS = 300
 MAX_RETRY_AFTER_S = 600.0
+HTTP_UNAUTHORIZED = 401
 
 _LOOPBACK_PATTERN = re.compile(r"localhost|::1|127\.\d{1,3}\.\d{1,3}\.\d{1,3}")
 _HOST_PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,255}")
+_FLEET_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PATH_PATTERN = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
@@ -130,16 +133,15 @@ class Pulled:
 
 
 class HttpClient:
-    """One kept-alive connection to the server; used from one thread, except `interrupt`."""
+    """One kept-alive connection to the server; used from one thread, except `interrupt`.
 
-    def __init__(self, base_url: BaseUrl, *, agent_id: str, api_key: str) -> None:
+    Without a key it says nothing of who asks, which only `enrol` does.
+    """
+
+    def __init__(self, base_url: BaseUrl, *, agent_id: str = "", api_key: str = "") -> None:
         self._base_url = base_url
-        self._headers = {
-            "X-AGENT-ID": agent_id,
-            "X-API-Key": api_key,
-            "Accept": "application/json",
-            "User-Agent": f"reco3-agent/{__version__}",
-        }
+        identity = {"X-AGENT-ID": agent_id, "X-API-Key": api_key} if api_key else {}
+        self._headers = {**identity, "Accept": "application/json", "User-Agent": f"reco3-agent/{__version__}"}
         self._connection: Connection | None = None
         self._is_interrupted = False
         self._answer_date: str | None = None
@@ -171,6 +173,30 @@ class HttpClient:
     def report(self, report: CommandReport, *, journal: str | None = None, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         """Tell what became of a command; `journal` names the journal that says so."""
         self._request("POST", "/agent/report", body=_wire(report, journal=journal), timeout_s=timeout_s)
+
+    def enrol(self, request: EnrolmentRequest) -> tuple[str, str]:
+        """Come in by a token; returns the name that the server knows this PC by, and its fleet's id."""
+        answer = self._request("POST", "/agent/enrol", body=_wire(request))
+        agent_id, fleet_id = answer.get("agent_id"), answer.get("fleet_id")
+        if not isinstance(agent_id, str) or not is_agent_id(agent_id) or not isinstance(fleet_id, str):
+            raise BadAnswerError("expected `agent_id` and `fleet_id` in the answer to an enrolment")
+        if request.agent_id not in (None, agent_id) or _FLEET_PATTERN.fullmatch(fleet_id) is None:
+            raise BadAnswerError("expected the name that was asked for, and a fleet's id")
+        return agent_id, fleet_id
+
+    def is_key_good(self) -> bool:
+        """Ask whether the server takes our key; of two that it takes, asking ends the older."""
+        try:
+            self._request("GET", "/agent/key")
+        except RefusedError as error:
+            if error.status == HTTP_UNAUTHORIZED:
+                return False
+            raise
+        return True
+
+    def announce_key(self, next_key_hash: str) -> None:
+        """Let another key of ours be taken too, until it is used for the first time."""
+        self._request("POST", "/agent/key", body=_wire(NextKey(next_key_hash)))
 
     def interrupt(self) -> None:
         """Break off what is going on, from another thread; from now on nothing is held and every call is short."""
@@ -289,7 +315,7 @@ def _retry_after_s(text: str | None, answer_date: str | None) -> float | None:
     return max(0.0, (moment - (parse_date(answer_date) or datetime.now(UTC))).total_seconds())
 
 
-def _wire(message: Heartbeat | CommandReport, **more: str | None) -> bytes:
+def _wire(message: Heartbeat | CommandReport | EnrolmentRequest | NextKey, **more: str | None) -> bytes:
     fields = asdict(message, dict_factory=_without_none) | _without_none(list(more.items()))
     # A log line may hold half a surrogate pair, which UTF-8 cannot carry: a question mark goes instead.
     return json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reco3.agent.contacts import HTTP_UNAUTHORIZED, Contact
-from reco3.agent.http_client import MAX_RETRY_AFTER_S, ContactError, HttpClient, RefusedError
+from reco3.agent.contacts import Contact
+from reco3.agent.http_client import HTTP_UNAUTHORIZED, MAX_RETRY_AFTER_S, ContactError, HttpClient, RefusedError
 from reco3.agent.log_file import log_event
 from reco3.agent.spool import Batch, Spool
 from reco3.protocol.limits import MAX_LOG_ENTRIES_PER_BATCH

@@ -66,6 +66,22 @@ class Api:
         """Record what became of a command whose end is unknown."""
         return self._request("POST", f"{_command_path(command_id)}/resolve", {"outcome": outcome, "reason": reason})
 
+    def make_enrolment_token(self, agent_id: str | None, *, may_replace: bool) -> Json:
+        """A token that lets one PC in; its text is in this answer alone."""
+        return self._request("POST", "/api/enrolment-tokens", {"agent_id": agent_id, "may_replace": may_replace})
+
+    def enrolment_tokens(self) -> Json:
+        """The tokens of the last weeks, without their texts."""
+        return self._request("GET", "/api/enrolment-tokens")
+
+    def revoke_enrolment_token(self, token_id: str) -> Json:
+        """Take back a token that nobody has used."""
+        return self._request("DELETE", f"/api/enrolment-tokens/{quote(token_id, safe='')}")
+
+    def order_about_key(self, agent_id: str, order: str, *, reason: str) -> Json:
+        """`revoke-key` or `clear-clone`."""
+        return self._request("POST", f"/api/r3/agent/{quote(agent_id, safe='')}/{order}", {"reason": reason})
+
     def _request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Json:
         status, content = self._answer(method, path, body)
         answer = _parsed(content)

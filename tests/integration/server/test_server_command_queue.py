@@ -188,7 +188,7 @@ async def test_two_approvals_at_the_same_time_leave_one(services: Rig) -> None:
         return_exceptions=True,
     )
 
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Approval", "Conflict", "Conflict"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "Conflict", "TakenApproval"]
 
 
 async def test_a_repeated_report_changes_nothing_and_is_answered(services: Rig) -> None:

@@ -13,10 +13,9 @@ from reco3.server.domain.approvals import MAX_COMMENT_CHARS, GivenApproval
 from reco3.server.domain.commands import Approval, Expectation
 from reco3.server.domain.envelopes import StoredEnvelope
 from reco3.server.domain.errors import BadInput
-from reco3.server.domain.operators import LoginMethod, Operator, Role, require_proof
+from reco3.server.domain.operators import LoginMethod, Operator, Role
 from reco3.server.services.approvals import ApprovalService, Offer
 from reco3.server.services.commands import CommandService, TakenApproval
-from reco3.server.services.ports import Clock
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.errors import json_answer
 from reco3.server.web.operator_api.fields import NOT_BLANK, Reason
@@ -62,15 +61,15 @@ class NewComment(BaseModel):
     text: Text
 
 
-def approval_routes(commands: CommandService, approvals: ApprovalService, clock: Clock) -> APIRouter:
+def approval_routes(commands: CommandService, approvals: ApprovalService) -> APIRouter:
     """What approvers do with one of `/api/agent-commands`."""
     router = APIRouter(tags=["approvals"])
-    _add_approving(router, commands, approvals, clock)
+    _add_approving(router, commands, approvals)
     _add_talking(router, approvals)
     return router
 
 
-def _add_approving(router: APIRouter, commands: CommandService, approvals: ApprovalService, clock: Clock) -> None:
+def _add_approving(router: APIRouter, commands: CommandService, approvals: ApprovalService) -> None:
     @router.get("/api/agent-commands/{command_id}/envelope")
     @serves(operators(Role.APPROVER))
     async def read_envelope(command_id: str) -> Response:
@@ -78,10 +77,9 @@ def _add_approving(router: APIRouter, commands: CommandService, approvals: Appro
         return json_answer(_offer_shape(await approvals.offer(command_id)))
 
     @router.post("/api/agent-commands/{command_id}/approve")
-    @serves(operators(Role.APPROVER))
+    @serves(operators(Role.APPROVER, needs_proof=True))
     async def approve_command(request: Request, command_id: str, new: NewApproval | None = None) -> Response:
         """Say yes to a strong command, with a signature where its PC pins approvers."""
-        require_proof(request.state.caller, clock())
         given = GivenApproval() if new is None else _given(new)
         taken = await commands.approve(command_id, _approver(request.state.caller, new), given)
         return json_answer(_taken_shape(taken))

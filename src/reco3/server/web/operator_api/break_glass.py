@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reco3.server.domain.break_glass import MAX_REVIEW_CHARS, BreakGlassUse
-from reco3.server.domain.operators import Role, require_proof
+from reco3.server.domain.operators import Role
 from reco3.server.services.break_glass import BreakGlassService
 from reco3.server.services.ports import Clock
 from reco3.server.web.audiences import operators, serves
@@ -46,10 +46,9 @@ def break_glass_routes(break_glass: BreakGlassService, clock: Clock) -> APIRoute
         )
 
     @router.post("/api/break-glass/{use_id}/review")
-    @serves(operators(Role.APPROVER))
+    @serves(operators(Role.APPROVER, needs_proof=True))
     async def review_use(request: Request, use_id: str, new: Review) -> Response:
         """Record what a person found out about a use."""
-        require_proof(request.state.caller, clock())
         return json_answer(_use_shape(await break_glass.review(use_id, request.state.caller, review=new.review)))
 
     return router

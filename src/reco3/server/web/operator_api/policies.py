@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reco3.server.domain.operators import Role, require_proof
+from reco3.server.domain.operators import Role
 from reco3.server.domain.policies import Policy, Terms
 from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Clock
@@ -49,19 +49,17 @@ def policy_routes(policies: PolicyService, clock: Clock) -> APIRouter:
         )
 
     @router.put("/api/policies")
-    @serves(operators(Role.ADMIN))
+    @serves(operators(Role.ADMIN, needs_proof=True))
     async def put_policy(request: Request, new: NewPolicy) -> Response:
         """Set the policy about one type and one pattern."""
-        require_proof(request.state.caller, clock())
         terms = Terms(new.approvals_required, new.four_eyes, new.reason_required, new.lifetime_s)
         policy = await policies.put(new.command_type, new.agent_pattern, terms, request.state.caller)
         return json_answer(_policy_shape(policy))
 
     @router.delete("/api/policies/{policy_id}")
-    @serves(operators(Role.ADMIN))
+    @serves(operators(Role.ADMIN, needs_proof=True))
     async def remove_policy(request: Request, policy_id: str) -> Response:
         """Remove a policy."""
-        require_proof(request.state.caller, clock())
         await policies.remove(policy_id, request.state.caller)
         return json_answer({"status": "removed"})
 
