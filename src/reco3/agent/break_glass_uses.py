@@ -39,6 +39,7 @@ def log_entry_of(entry: Entry, *, now: datetime) -> LogEntry:
             "payload": _payload(order.payload_json if order else None),
             "owners": owners,
             "used_by": used_by,
+            "used_at": as_text(entry.began_at or now),
             "result": _shortened(entry.result or {}),
         },
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reco3.agent import break_glass_uses, commands, failpoints, lifecycle, probing, security, signers
+from reco3.agent import commands, failpoints, lifecycle, probing, security, signers
 from reco3.agent.budget import HOUR
 from reco3.agent.clocks import as_text, read_clock
 from reco3.agent.config import AgentConfig
@@ -427,6 +427,8 @@ class Control:
         )
 
     def _tell_of_break_glass(self, entry: Entry, when_kept: Callable[[], None]) -> None:
+        from reco3.agent import break_glass_uses  # noqa: PLC0415 - for the rare day alone
+
         level = logging.CRITICAL if break_glass_uses.was_used(entry) else logging.WARNING
         log_event("break_glass_over", level, command_id=entry.command_id, type=entry.type, state=entry.state)
         self._parts.report_incident(break_glass_uses.log_entry_of(entry, now=self._parts.now()), when_kept)

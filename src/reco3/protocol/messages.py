@@ -44,8 +44,8 @@ class Metrics:
 
     `journal` names the journal that remembers this PC's commands, `veto_s` is how long a strong command waits there.
     `agent_started_ms` is when the agent's process started, in Unix milliseconds.
-    `approvers_pinned` is how many keys it pins, `approvals_required` how many owners must sign a strong command when it
-    pins any, and `trust_version` names the set of these keys.
+    `approvers_pinned` is how many approvers' keys the PC pins, `approvals_required` how many of their owners it wants,
+    `trust_version` names the set of its pins.
     """
 
     cpu_percent: float | None = None

@@ -5,6 +5,13 @@ import sys
 
 import pytest
 
+from approvers import key_file
+from reco3.agent.pin_lines import item_text
+
+SIGNING = (
+    *("cryptography", "reco3.signing", "reco3.signing.pins", "reco3.signing.verifying", "reco3.protocol.envelope"),
+    *("reco3.agent.approvals", "reco3.agent.break_glass", "reco3.agent.trust"),
+)
 HEAVY = ("argparse", "email", "hashlib", "http.client", "logging.handlers", "pickle", "psutil", "ssl", "subprocess")
 LOADED = "import sys, reco3.agent.agent; print([name for name in sys.argv[1:] if name in sys.modules])"
 
@@ -31,3 +38,34 @@ def test_the_parser_is_let_go_of_once_the_config_is_read(tmp_path: object) -> No
 
     assert loaded("yaml", first=read) == "['yaml']"
     assert loaded("yaml", first=f"{read}\nconfig.forget_parser()") == "[]"
+
+
+def config_that_pins(folder: object) -> str:
+    path = f"{folder}/config.yaml"
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - a plain file
+        file.write("base_url: http://127.0.0.1:1\nagent_id: pc-001\napi_key: k\n")
+        file.write(f"control: {{approvers: [{item_text(key_file('alice').pin)}]}}\n")
+    return f"from pathlib import Path\nfrom reco3.agent import config\nconfig.load_config(Path({path!r}))"
+
+
+def test_an_agent_without_approvers_carries_nothing_that_verifies() -> None:
+    assert loaded(*SIGNING) == "[]"
+
+
+def test_an_agent_with_approvers_carries_no_cryptography_before_a_signed_command_comes(tmp_path: object) -> None:
+    read = config_that_pins(tmp_path)
+
+    assert loaded(*SIGNING, first=read) == "['reco3.signing', 'reco3.signing.pins', 'reco3.protocol.envelope']"
+
+
+def test_a_signed_command_brings_what_verifies_it(tmp_path: object) -> None:
+    verified = (
+        f"{config_that_pins(tmp_path)}\n"
+        "from reco3.agent import signers\n"
+        "from reco3.protocol.envelope import *\n"
+        "signed = SignedEnvelope(PAYLOAD_TYPE, b'x', (Signature(KeyKind.ED25519, 'x', bytes(64)),))\n"
+        f"config = config.load_config(Path({str(tmp_path)!r}) / 'config.yaml')\n"
+        "assert signers.verifier_of(config)(signed)[0].refusal"
+    )
+
+    assert "'cryptography', " in loaded(*SIGNING, first=verified)
