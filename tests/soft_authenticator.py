@@ -11,10 +11,10 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from webauthn.helpers import encode_cbor
 
 ES256 = -7
 EDDSA = -8
@@ -69,8 +69,8 @@ class SoftAuthenticator:
         """The answer to `navigator.credentials.create` for a challenge in base64url."""
         client = self._client_data(client_type, challenge, origin, client_data)
         credential = bytes(16) + len(self.credential_id).to_bytes(2, "big") + self.credential_id
-        data = self._authenticator_data(flags | HAS_CREDENTIAL, rp_id) + credential + cbor2.dumps(self.cose_key())
-        attestation = cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": data})
+        data = self._authenticator_data(flags | HAS_CREDENTIAL, rp_id) + credential + encode_cbor(self.cose_key())
+        attestation = encode_cbor({"fmt": "none", "attStmt": {}, "authData": data})
         response = {"clientDataJSON": b64url(client), "attestationObject": b64url(attestation)}
         return self._credential(response)
 

@@ -173,7 +173,7 @@ async def test_an_attestation_with_a_flipped_bit_is_refused_or_the_persons_own(s
             taken.append(await services.operator_keys.register_passkey(broken, "phone", ALICE))
 
     # Without an attestation nothing signs a new passkey's own bytes; it is the person's own, whatever it says.
-    assert await services.operator_keys.of("alice") == taken
+    assert set(await services.operator_keys.of("alice")) == set(taken)
     assert await services.operator_keys.of("bob") == []
 
 

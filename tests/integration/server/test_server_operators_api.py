@@ -1,13 +1,16 @@
 """People over HTTP, against the real server: invitations, log-in, proof, tokens, keys, and what never leaks."""
 
+import base64
 import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from people import API_KEY, BY_KEY, PASSWORD, Browser, browser_of, invite, join, let_proofs_grow_old, log_in, make_token
+from reco3.signing.proofs import key_proof_bytes
 from servers import Answer, ServerProcess
-from soft_authenticator import SoftAuthenticator
+from soft_authenticator import SoftAuthenticator, b64url, from_b64url
 
 SERVER_ENVIRONMENT = {"API_KEY": API_KEY}
 
@@ -202,6 +205,44 @@ def test_a_passkey_is_registered_on_localhost_and_logs_in_without_a_name(server:
 
     assert browser.send("DELETE", f"/api/me/keys/{registered.json['key_id']}").status == 200
     assert code_of(log_in_with(server, passkey)) == (401, "unauthorized")
+
+
+def test_the_holder_of_the_api_key_registers_a_key_file_as_admin(server: ServerProcess) -> None:
+    challenge = server.post("/api/me/keys/options", {"kind": "ed25519"}, **BY_KEY).json["challenge"]
+    private_key = Ed25519PrivateKey.generate()
+    public_key = base64.b64encode(private_key.public_key().public_bytes_raw()).decode()
+    proof = b64url(private_key.sign(key_proof_bytes(from_b64url(challenge))))
+
+    wish = {"kind": "ed25519", "public_key": public_key, "proof": proof, "label": "laptop"}
+    answer = server.post("/api/me/keys", wish, **BY_KEY)
+
+    assert answer.json["pin"] == f"admin:ed25519:{public_key}"
+    assert answer.json["origin"] is None
+    assert code_of(server.post("/api/me/keys", wish, **BY_KEY)) == (400, "challenge_over")
+
+
+def test_the_test_modes_admin_registers_a_passkey_and_logs_in_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    process = ServerProcess(tmp_path_factory.mktemp("test-mode"), RECO3_TEST_MODE="1").start()
+    passkey = soft_authenticator(process)
+    page = Browser(process, "", "localhost")
+
+    registered = register(page, passkey)
+    opened = log_in_with(process, passkey)
+
+    assert registered.json["owner"] == "admin"
+    assert opened.json == {"name": "admin", "role": "admin", "how": "session"}
+    assert browser_of(opened, process, "localhost").get("/api/session").json["how"] == "session"
+    process.stop()
+
+
+def test_behind_a_tls_proxy_links_and_keys_are_those_of_the_page_at_https(server: ServerProcess) -> None:
+    proxied = {"Host": "reco3.example.com", "X-Forwarded-Proto": "https", **BY_KEY}
+
+    invited = server.post("/api/operators", {"name": "prox", "role": "viewer"}, **proxied).json
+    options = server.post("/api/me/keys/options", **proxied).json
+
+    assert invited["link"].startswith("https://reco3.example.com/r3#invitation=")
+    assert options["rp"]["id"] == "reco3.example.com"
 
 
 def test_on_an_ip_address_passkeys_are_refused_with_the_address_to_use_instead(server: ServerProcess) -> None:

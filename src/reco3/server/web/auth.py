@@ -111,10 +111,14 @@ def remote_of(scope: Scope) -> str:
 
 
 def site_of(scope: Scope) -> Site:
-    """The address under which the caller's browser has the page; the guard has compared `Origin` with the host."""
+    """The address under which the caller has the page; the guard has compared `Origin` with the host.
+
+    A script sends no `Origin`; then only the proxy knows whether the page is at https.
+    """
     headers = headers_of(scope)
-    host = headers.get("host", "")
-    return Site(headers.get("origin") or f"{scope['scheme']}://{host}", _host_name(host).lower())
+    host = headers.get("host", "").lower()
+    scheme = "https" if headers.get("x-forwarded-proto") == "https" else scope["scheme"]
+    return Site(headers.get("origin") or f"{scheme}://{host}", _host_name(host))
 
 
 def session_token(headers: Mapping[str, str]) -> str | None:

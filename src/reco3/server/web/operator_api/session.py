@@ -197,6 +197,8 @@ def _add_set_up(router: APIRouter, people: OperatorService) -> None:
 async def _opened(people: OperatorService, credentials: LogIn, *, remote: str) -> OpenedSession:
     if credentials.api_key is not None:
         return await people.log_in(credentials.api_key, remote=remote)
-    if credentials.name is None or credentials.password is None:
-        raise BadInput("body", "expected api_key, or name and password")
+    if credentials.name is None:
+        raise BadInput("api_key", "expected api_key, or name and password")
+    if credentials.password is None:
+        raise BadInput("password", "expected the password of this name")
     return await people.log_in_with_password(credentials.name.strip().lower(), credentials.password, remote=remote)
