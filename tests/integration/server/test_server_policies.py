@@ -138,10 +138,10 @@ async def test_a_use_of_break_glass_alarms_and_is_recorded_once_however_often_it
 
 async def test_a_later_line_brings_the_result_and_another_pc_changes_nothing(services: Rig) -> None:
     await use(services)
+    foreign = entry("forged", code=BREAK_GLASS_CODE, meta={**META, "owners": ["eve"], "result": {"success": False}})
+    await services.logs.record_batch(taken_batch(foreign, agent_id="pc-002"))
     await use(services, result={"success": True})
     await use(services, result={"success": False})
-    foreign = entry("forged", code=BREAK_GLASS_CODE, meta={**META, "owners": ["eve"]})
-    await services.logs.record_batch(taken_batch(foreign, agent_id="pc-002"))
 
     found = await services.break_glass.newest(before=None, limit=9)
 
