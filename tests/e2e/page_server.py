@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import page_access
-from page_access import AccessRows
+from e2e import page_access
+from e2e.page_access import AccessRows
 
 WEB = Path(__file__).resolve().parents[2] / "src/reco3/server/web"
 NOW = datetime(2026, 11, 23, 14, 3, 22, tzinfo=UTC)

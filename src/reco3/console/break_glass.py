@@ -74,7 +74,10 @@ def make_or_sign_sheet(options: argparse.Namespace) -> int:
 
 def show_sheet(options: argparse.Namespace) -> int:
     """Say what a sheet does and who signed it; returns the exit code."""
-    sheet = read_sheet(Path(options.sheet))
+    try:
+        sheet = read_sheet(Path(options.sheet))
+    except NotSigned as err:
+        raise BadUsage(str(err)) from err
     if wants_json(options):
         return done([json_text(sheet.shape)])
     lines = [*envelope_lines(sheet.envelope, now_s=time.time()), "", *_signature_lines(sheet)]

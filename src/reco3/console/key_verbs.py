@@ -106,13 +106,14 @@ def _choice_text(key: KeyFile, file: str | None) -> str:
     """How later commands name this key, where it is not the only one."""
     if file is not None:
         return f" --file {shlex.quote(file)}"
-    return "" if len(keys_in(key.path.parent)) == 1 else f" --owner {key.pin.owner}"
+    others = [one for one in keys_in(key.path.parent) if one.pin != key.pin and not one.pin.is_development]
+    return f" --owner {key.pin.owner}" if others else ""
 
 
 def _next_lines(key: KeyFile, choice: str) -> Iterator[str]:
     yield "On each PC whose strong commands you approve, its administrator runs:"
     yield f"  reco3 agent trust add CONFIG '{pin_text(key.pin)}'"
-    yield "For the server, so that the page knows the key:"
+    yield "For the server, so that it takes your signatures:"
     yield f"  reco3 keys register{choice}"
     yield "Compare the fingerprint by voice. The key itself never leaves this machine."
 

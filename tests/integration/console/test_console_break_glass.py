@@ -221,7 +221,7 @@ def test_a_file_that_is_no_sheet_is_neither_shown_nor_signed(
         main(["keys", "break-glass", "--add-signature", str(sheet), "--yes"]),
     ]
 
-    assert codes == [1, 1]
+    assert codes == [2, 1]
     assert says in capsys.readouterr().err
     assert json.loads(sheet.read_text()) == content
 

@@ -78,7 +78,7 @@ export function EnvelopeFactList({ fields }) {
     html`<dt>Process</dt>
       <dd><bdi>${expectText(fields.expect)}</bdi> <span class="quiet">or the PC refuses</span></dd>`}
     <dt>Asked by</dt>
-    <dd><bdi>${oneLine(actorName(fields.requested_by))}</bdi>, <${Age} stamp=${askedAt} /></dd>
+    <dd><bdi>${oneLine(actorName(fields.requested_by))}</bdi> at ${momentText(askedAt)}, <${Age} stamp=${askedAt} /></dd>
     <dt>Reason</dt>
     <dd>${fields.reason ? html`<bdi>${oneLine(fields.reason)}</bdi>` : html`<span class="quiet">none given</span>`}</dd>
     <dt>Valid until</dt>
