@@ -110,6 +110,8 @@ def test_the_real_agent_runs_a_signed_command_once_however_often_it_is_replayed(
     again = server.wait_for_report("c-1", after=seen)
     under_another_id = server.wait_for_report("c-2")
     pc.kill()
+    server.go_down()  # The pull of the killed agent would take what is meant for the next one.
+    server.come_up()
     seen = len(server.requests)
     pc.start()
     server.deliver(order)

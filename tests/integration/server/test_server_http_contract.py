@@ -214,6 +214,12 @@ def test_the_command_list_has_its_shape(pc: ServerProcess) -> None:
         "needs_approval",
         "approved",
         "approval",
+        "approvals",
+        "approvals_required",
+        "four_eyes",
+        "is_verified_by_pc",
+        "rejected_by",
+        "rejection_reason",
         "created_by",
         "reason",
         "expires_at",
@@ -244,7 +250,7 @@ def test_a_strong_command_is_pulled_only_after_its_approval_and_only_once(pc: Se
     assert [order["approved"] for order in orders] == [True]
     assert command_id not in again
     approval = listed_command(pc, command_id)["approval"]
-    assert set(approval) == {"id", "approved_by", "approved_at"}
+    assert set(approval) == {"id", "approved_by", "approved_at", "kind", "key_id", "comment"}
     assert (approval["id"], approval["approved_by"]) == (approved.json["approval_id"], "admin")
 
 

@@ -8,9 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from people import API_KEY, BY_KEY, PASSWORD, Browser, browser_of, invite, join, let_proofs_grow_old, log_in, make_token
+from reco3.protocol.envelope import pre_authentication_encoding
 from reco3.signing.proofs import key_proof_bytes
 from servers import Answer, ServerProcess
-from soft_authenticator import SoftAuthenticator, b64url, from_b64url
+from soft_authenticator import USER_PRESENT, SoftAuthenticator, b64url, from_b64url
 
 SERVER_ENVIRONMENT = {"API_KEY": API_KEY}
 
@@ -311,6 +312,27 @@ def test_a_browser_that_was_left_open_proves_itself_before_it_approves_or_invite
 
     for one in (browser, at_localhost):
         assert [one.post(path, body).status for path, body in guarded[:2]] == [404, 200]
+
+
+def test_a_passkeys_signature_is_a_proof_by_itself_and_a_foreign_one_is_none(server: ServerProcess) -> None:
+    join(server, "petra", "approver")
+    browser, passkey = log_in(server, "petra", host="localhost"), soft_authenticator(server)
+    key_id = register(browser, passkey).json["key_id"]
+    server.say("/agent/heartbeat", {"metrics": {}})
+    wish = {"agent_id": "pc-001", "type": "ROLLBACK", "payload": {}}
+    approve = f"/api/agent-commands/{server.post('/api/agent-commands', wish, **BY_KEY).json['id']}/approve"
+    let_proofs_grow_old(server)
+    offer = browser.get(approve.replace("/approve", "/envelope")).json
+    signed = pre_authentication_encoding(offer["payload_type"], from_b64url(offer["body"]))
+    forged = soft_authenticator(server).approve(signed, key_id=key_id)
+
+    assert code_of(browser.post(approve, {})) == (403, "proof_needed")
+    assert code_of(browser.post(approve, {"signature": forged})) == (400, "bad_signature")
+    absent = passkey.approve(signed, key_id=key_id, flags=USER_PRESENT)
+    assert code_of(browser.post(approve, {"signature": absent})) == (400, "bad_signature")
+    browser_key = {"kind": "webcrypto", "key_id": key_id, "sig": forged["sig"]}
+    assert code_of(browser.post(approve, {"signature": browser_key})) == (403, "proof_needed")
+    assert browser.post(approve, {"signature": passkey.approve(signed, key_id=key_id)}).json["status"] == "approved"
 
 
 def test_a_person_lists_his_sessions_and_ends_the_one_on_a_lost_phone(server: ServerProcess) -> None:

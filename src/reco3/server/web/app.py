@@ -147,7 +147,7 @@ def _routers(services: Services, live: LiveHub, options: WebOptions, clock: Cloc
         enrolment_routes(services.enrolments, clock),
         log_routes(services.logs, clock),
         command_routes(services.commands, services.approvals, services.reports, clock),
-        approval_routes(services.commands, services.approvals),
+        approval_routes(services.commands, services.approvals, clock),
         policy_routes(services.policies, clock),
         break_glass_routes(services.break_glass, clock),
         fleet_routes(services.approvals),

@@ -8,14 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reco3.protocol.envelope import VERSION, BadEnvelope, Signature, encode_base64url, read_signature
+from reco3.protocol.envelope import VERSION, BadEnvelope, KeyKind, Signature, encode_base64url, read_signature
 from reco3.server.domain.approvals import MAX_COMMENT_CHARS, GivenApproval
 from reco3.server.domain.commands import Approval, Expectation
 from reco3.server.domain.envelopes import StoredEnvelope
 from reco3.server.domain.errors import BadInput
-from reco3.server.domain.operators import LoginMethod, Operator, Role
+from reco3.server.domain.operators import LoginMethod, Operator, Role, require_proof
 from reco3.server.services.approvals import ApprovalService, Offer
 from reco3.server.services.commands import CommandService, TakenApproval
+from reco3.server.services.ports import Clock
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.errors import json_answer
 from reco3.server.web.operator_api.fields import NOT_BLANK, Reason
@@ -61,15 +62,15 @@ class NewComment(BaseModel):
     text: Text
 
 
-def approval_routes(commands: CommandService, approvals: ApprovalService) -> APIRouter:
+def approval_routes(commands: CommandService, approvals: ApprovalService, clock: Clock) -> APIRouter:
     """What approvers do with one of `/api/agent-commands`."""
     router = APIRouter(tags=["approvals"])
-    _add_approving(router, commands, approvals)
+    _add_approving(router, commands, approvals, clock)
     _add_talking(router, approvals)
     return router
 
 
-def _add_approving(router: APIRouter, commands: CommandService, approvals: ApprovalService) -> None:
+def _add_approving(router: APIRouter, commands: CommandService, approvals: ApprovalService, clock: Clock) -> None:
     @router.get("/api/agent-commands/{command_id}/envelope")
     @serves(operators(Role.APPROVER))
     async def read_envelope(command_id: str) -> Response:
@@ -77,10 +78,12 @@ def _add_approving(router: APIRouter, commands: CommandService, approvals: Appro
         return json_answer(_offer_shape(await approvals.offer(command_id)))
 
     @router.post("/api/agent-commands/{command_id}/approve")
-    @serves(operators(Role.APPROVER, needs_proof=True))
+    @serves(operators(Role.APPROVER))
     async def approve_command(request: Request, command_id: str, new: NewApproval | None = None) -> Response:
         """Say yes to a strong command, with a signature where its PC pins approvers."""
         given = GivenApproval() if new is None else _given(new)
+        if not _proves_its_person(given):
+            require_proof(request.state.caller, clock())
         taken = await commands.approve(command_id, _approver(request.state.caller, new), given)
         return json_answer(_taken_shape(taken))
 
@@ -104,6 +107,11 @@ def _given(new: NewApproval) -> GivenApproval:
     shown = None if new.expect is None else Expectation(new.expect.pid, new.expect.create_time_ms)
     signature = None if new.signature is None else _signature(new.signature)
     return GivenApproval(shown, new.body_sha256, new.comment, signature)
+
+
+def _proves_its_person(given: GivenApproval) -> bool:
+    # A passkey that verified its person is a proof by itself; the service refuses a signature that is not his own.
+    return given.signature is not None and given.signature.kind is KeyKind.WEBAUTHN
 
 
 def _signature(raw: dict[str, Any]) -> Signature:
