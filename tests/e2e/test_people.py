@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from page_people import DESK, PASSWORD, PHONE, Person, accept, invite, make_key, sit_down
 from playwright.sync_api import Browser, expect
 from world import World
-
-from people import DESK, PASSWORD, PHONE, Person, accept, invite, make_key, sit_down
 
 
 @pytest.fixture

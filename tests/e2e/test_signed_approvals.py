@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from page_people import DESK, PHONE, Person, accept, invite, make_key, sit_down
 from playwright.sync_api import Browser, Locator, expect
 from world import AGENT_ID, World, wait_until
 
-from people import DESK, PHONE, Person, accept, invite, make_key, sit_down
 from reco3.signing.pins import parse_pin
 
 RUNS = 11

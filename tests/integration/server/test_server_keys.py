@@ -255,6 +255,7 @@ async def test_a_signature_of_anything_but_the_encoded_challenge_is_no_proof(ser
         ),
         ("webcrypto", "\u00fc" * 40),
     ],
+    ids=range(8),
 )
 async def test_what_is_no_public_key_of_its_kind_is_refused(services: Rig, kind: str, public_key: str) -> None:
     services.operator_keys.challenge(KeyKind(kind), ALICE, SITE)
