@@ -433,7 +433,8 @@ async def test_every_flipped_bit_of_an_assertion_logs_nobody_in(services: Rig) -
         for bit in range(0, 8 * size, 5):
             fresh = assertion_of(passkey.get(services.passkeys.challenge(SITE)))
             flipped = bytearray(getattr(fresh, field))
-            flipped[bit // 8] ^= 1 << (bit % 8)
+            # A signature of ECDSA is now and then a byte or two shorter.
+            flipped[bit // 8 % len(flipped)] ^= 1 << (bit % 8)
             tried += 1
             try:
                 await services.passkeys.log_in(replace(fresh, **{field: bytes(flipped)}))

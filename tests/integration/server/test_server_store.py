@@ -263,10 +263,11 @@ async def test_audit_rows_come_out_newest_first_and_can_be_chosen(store: Databas
 
 
 async def test_agent_keys_are_stored_and_replaced(store: Database) -> None:
-    await store.write(lambda tx: tx.keys.put({PC: "hash-1", "pc-002": "hash-2"}, START))
-    await store.write(lambda tx: tx.keys.put({PC: "hash-3"}, START))
+    first, second, third = AgentKey(PC, "hash-1", START), AgentKey("pc-002", "hash-2", START), AgentKey(PC, "3", START)
+    await store.write(lambda tx: tx.keys.put([first, second]))
+    await store.write(lambda tx: tx.keys.put([third]))
 
-    assert await store.read(lambda tx: tx.keys.all()) == {PC: "hash-3", "pc-002": "hash-2"}
+    assert await store.read(lambda tx: tx.keys.all()) == {PC: third, "pc-002": second}
 
 
 async def test_an_operator_is_found_by_the_hash_of_his_key(store: Database) -> None:
