@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL
 from builders import PC, agent, approval, command, entry
 from fakes import START
 from reco3.protocol.commands import CommandType
+from reco3.server.domain.agent_keys import AgentKey
 from reco3.server.domain.audit import AuditEvent, Stream
 from reco3.server.domain.commands import CommandStatus
 from reco3.server.domain.incidents import Incident, IncidentStatus, Sighting, opened
