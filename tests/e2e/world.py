@@ -92,6 +92,10 @@ class World:
     def restart_agent(self) -> None:
         """Stop the agent and start it with its config as it is by now."""
         self.stop("agent")
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start a stopped agent with its config as it is."""
         self._start("agent", [sys.executable, "-m", "reco3.cli", "agent", str(self.folder / "config.yaml")], {})
 
     def stop(self, name: str) -> None:
