@@ -1,3 +1,4 @@
+import contextlib
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -61,8 +62,13 @@ def test_a_cut_stream_falls_back_to_polling_and_comes_back(server: PageServer, o
     server.cut_streams()
     expect(page.locator(".connection")).to_have_text("Polling")
     server.has_stream = True
-    page.clock.fast_forward(LONGEST_RETRY_MS)
 
+    # A question that is under way when the clock jumps counts as one that nobody answered, and is asked again.
+    for _ in range(3):
+        page.clock.fast_forward(LONGEST_RETRY_MS)
+        with contextlib.suppress(AssertionError):
+            expect(page.locator(".connection")).to_have_text("Live")
+            break
     expect(page.locator(".connection")).to_have_text("Live")
 
 
