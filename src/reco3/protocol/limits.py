@@ -8,6 +8,8 @@ import re
 HEARTBEAT_PERIOD_S = 10
 LOGS_PERIOD_S = 15
 PULL_PERIOD_S = 10
+# How long a server that cannot hold more pulls is left alone: its answer to a heartbeat says when something waits.
+LEFT_ALONE_S = 300
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_LOGS_BODY_BYTES = 4 * 1024 * 1024

@@ -15,10 +15,10 @@ from starlette.types import Receive
 
 from reco3.protocol.limits import (
     JOURNAL_PATTERN,
+    LEFT_ALONE_S,
     MAX_COMMAND_ID_CHARS,
     MAX_LOGS_BODY_BYTES,
     MAX_PULL_WAIT_S,
-    PULL_PERIOD_S,
 )
 from reco3.protocol.messages import CommandReport, Heartbeat, LogBatch
 from reco3.server.domain.agents import read_heartbeat
@@ -107,7 +107,7 @@ class AgentApi:
     async def pull(self, request: Request) -> Response:
         """Hand out commands, waiting for the first as long as the agent asks."""
         wait_s = _wait_s(request.query_params.get("wait"))
-        poll_after_s = PULL_PERIOD_S if wait_s and self._crowd.is_tight else None
+        poll_after_s = LEFT_ALONE_S if wait_s and self._crowd.is_tight else None
         wait_s = 0.0 if poll_after_s else wait_s
         journal = _journal(request.query_params.get("journal"))
         gone = asyncio.ensure_future(_hung_up(request.receive)) if wait_s else None

@@ -19,7 +19,7 @@ import msgspec
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from reco3.protocol.limits import PULL_PERIOD_S
+from reco3.protocol.limits import LEFT_ALONE_S
 from reco3.protocol.messages import Heartbeat
 from reco3.server.domain.agents import read_heartbeat
 from reco3.server.domain.commands import NOTHING, Pulled
@@ -232,7 +232,7 @@ class ExpressProtocol(asyncio.Protocol):
         if lane.services.wakeups.may_have_news(self._agent_id):
             self._ask_database(request.wait_s)
         elif lane.crowd.is_tight:
-            self.answer_pull(NOTHING, poll_after_s=PULL_PERIOD_S)
+            self.answer_pull(NOTHING, poll_after_s=LEFT_ALONE_S)
         else:
             self._hold(request.wait_s)
 
