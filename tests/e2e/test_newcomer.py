@@ -15,7 +15,7 @@ from world import World, wait_until
 from terminals import Terminal
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "approving.md"
-CHAPTER = "## From nothing to a signed restart in two minutes"
+CHAPTER = "## From nothing to a signed restart in six commands"
 RESTART = "sudo systemctl restart reco3-agent"
 PASSPHRASE = "correct horse battery staple"
 TWO_MINUTES_S = 120.0
