@@ -1,7 +1,7 @@
 """The express lane: heartbeats and held pulls of known agents, answered without a task or an ASGI call each.
 
 It refuses to decide anything twice: a request that is not plain, whole and from a known agent is handed, unread, to the
-ordinary protocol, with its connection for good; every error and every denial is answered there.
+ordinary protocol, with its connection until that is answered; every error and every denial is answered there.
 """
 
 import asyncio
@@ -340,6 +340,13 @@ class ExpressProtocol(asyncio.Protocol):
         self._leave()
         self._owes = False
         ordinary = self._make_ordinary()
+        ordinary.give_back = self._take_back
         self._transport.set_protocol(ordinary)
         ordinary.connection_made(self._transport)
         ordinary.data_received(data)
+
+    def _take_back(self) -> None:
+        """Go on with a connection whose odd request is answered: one batch of log lines slows nothing after it."""
+        self._transport.set_protocol(self)
+        self._state.connections.add(self)  # type: ignore[arg-type]
+        self._lane.idle[self] = time.monotonic()
