@@ -27,7 +27,7 @@ from reco3.server.domain.errors import Reco3Error
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.deliveries import DeliveryService
-from reco3.server.services.wakeups import Wakeups
+from reco3.server.services.wakeups import Wake, Wakeups
 from reco3.server.web.connections import Crowd
 from reco3.server.web.decoding import quick_decoder
 from reco3.server.web.express_requests import ExpressRequest, read_request
@@ -241,8 +241,14 @@ class ExpressProtocol(asyncio.Protocol):
         """The journal that the agent named with its pull."""
         return self._journal
 
+    @property
+    def wake(self) -> Wake:
+        """What wakes it."""
+        return self._woken
+
     def reserve(self) -> None:
         """Take the held pull out of the table of those that are answered in time."""
+        self._was_woken = False
         self._left_s = self._stop_holding()
 
     def give(self, pulled: Pulled) -> None:
@@ -250,9 +256,13 @@ class ExpressProtocol(asyncio.Protocol):
         self.answer_pull(pulled)
 
     def resume(self) -> None:
-        """Wait on, after another look: what woke others meanwhile was not heard here."""
-        if not self._is_gone:
+        """Wait on; look again first if somebody woke it meanwhile."""
+        if self._is_gone:
+            return
+        if self._was_woken or self._left_s == 0:
             self._ask_database(self._left_s)
+        else:
+            self._hold(self._left_s)
 
     def _hold(self, wait_s: int) -> None:
         self._due_s = self._lane.hold(self, wait_s)
