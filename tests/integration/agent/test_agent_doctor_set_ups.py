@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from doctor_pc import UNKNOWN_UNIT, HealthyPc, levels, pinned, the
 
+from reco3.agent.doctor import state_checks
 from reco3.agent.doctor.findings import Level
 from reco3.agent.journal import Journal
 from reco3.protocol.commands import Mode
@@ -287,3 +288,14 @@ def test_somebody_who_may_not_read_the_config_is_told_to_come_as_root(healthy: H
     assert found.level is Level.BROKEN
     assert "Permission denied" in found.found
     assert "as root (sudo)" in found.to_do
+
+
+def test_a_journal_that_cannot_be_copied_is_not_called_broken(
+    healthy: HealthyPc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_checks, "MAX_COPIED_BYTES", 1000)
+
+    found = the(healthy.examine(), "journal")
+
+    assert found.level is Level.WARNING
+    assert "not checked" in found.found

@@ -18,9 +18,9 @@ from reco3.agent.doctor.findings import Finding, broken, note, ok, shown, warnin
 from reco3.agent.doctor.people import WRITE, Person, cannot
 from reco3.agent.journal import LOCK_FILE, Journal, JournalError, StateDirLock
 from reco3.agent.local_state import JOURNAL_FILE
+from reco3.agent.telemetry import SPOOL_FILE
 from reco3.protocol.commands import Mode
 
-SPOOL_FILE = "spool.db"
 MIB = 1024 * 1024
 LITTLE_ROOM_BYTES = 500 * MIB
 NO_ROOM_BYTES = 20 * MIB
@@ -32,9 +32,10 @@ _FILES = tuple(f"{name}{end}" for name in (JOURNAL_FILE, SPOOL_FILE) for end in 
 
 @dataclass(frozen=True, slots=True)
 class JournalLook:
-    """What a copy of the journal tells; `problem` is empty when it can be used."""
+    """What a copy of the journal tells; `problem` is empty when it can be used, `uncopied` says why there is none."""
 
     problem: str = ""
+    uncopied: str = ""
     highest_clock: datetime | None = None
     mode: Mode = Mode.NORMAL
 
@@ -163,6 +164,9 @@ def _journal(path: Path, config_path: Path) -> list[Finding]:
     if not path.exists():
         return [note("journal", f"{path} is not there yet; the agent makes it when it starts")]
     found = look_into(path)
+    if found.uncopied:
+        cure = "run the doctor as root (sudo), and with room in the folder for temporary files"
+        return [warning("journal", f"not checked: {path} could not be copied: {found.uncopied}", cure)]
     if found.problem:
         return [
             broken(
@@ -206,7 +210,7 @@ def look_into(path: Path) -> JournalLook:
 def _look_once(path: Path) -> JournalLook:
     try:
         if sum(one.stat().st_size for end in _BESIDE if (one := _beside(path, end)).exists()) > MAX_COPIED_BYTES:
-            return JournalLook(f"it is larger than {MAX_COPIED_BYTES // MIB} MiB")
+            return JournalLook(uncopied=f"it is larger than {MAX_COPIED_BYTES // MIB} MiB")
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / path.name
             for end in _BESIDE:
@@ -214,13 +218,13 @@ def _look_once(path: Path) -> JournalLook:
                     shutil.copyfile(_beside(path, end), _beside(copy, end))
             return _read(copy)
     except OSError as error:
-        return JournalLook(error.strerror or str(error))
+        return JournalLook(uncopied=error.strerror or str(error))
 
 
 def _read(copy: Path) -> JournalLook:
     journal = Journal(copy)
     try:
-        return JournalLook(journal.damage(), journal.highest_clock(), journal.mode().mode)
+        return JournalLook(journal.damage(), "", journal.highest_clock(), journal.mode().mode)
     except JournalError as error:
         return JournalLook(str(error).removeprefix(f"{copy}: "))
     finally:
