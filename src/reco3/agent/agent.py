@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "break-glass": _break_glass,
         "enrol": _enrol,
         "rotate-key": _rotate_key,
+        "doctor": _doctor,
     }
     try:
         if words and words[0] in verbs:
@@ -74,7 +75,7 @@ def _check_or_run(words: list[str]) -> int:
         epilog="On the PC itself: reco3 agent mode NORMAL CONFIG (to leave LOCKED), reco3 agent waiting CONFIG, "
         "reco3 agent veto CONFIG [COMMAND_ID], reco3 agent trust-clock CONFIG, reco3 agent trust show CONFIG, "
         "reco3 agent break-glass CONFIG FILE. Its key: reco3 agent enrol CONFIG --server URL --token-file FILE, "
-        "reco3 agent rotate-key CONFIG",
+        "reco3 agent rotate-key CONFIG. Whether all of it works: reco3 agent doctor CONFIG",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file; see config.example.yaml")
     parser.add_argument("--check", action="store_true", help="only say whether the config can be used")
@@ -160,6 +161,12 @@ def _rotate_key(words: list[str]) -> int:
     from reco3.agent.key_verbs import rotate_verb  # noqa: PLC0415 - likewise
 
     return rotate_verb(words)
+
+
+def _doctor(words: list[str]) -> int:
+    from reco3.agent.doctor.verb import main as examine  # noqa: PLC0415 - for a person at the PC alone
+
+    return examine(words)
 
 
 def _trust(words: list[str]) -> int:

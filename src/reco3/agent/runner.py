@@ -83,6 +83,15 @@ def run(order: Run) -> Outcome:
     return _outcome(child.returncode if is_over else None, kept, started_at, timed_out=not is_over)
 
 
+def program_path(name: str) -> Path | None:
+    """Where the program is that `run` would start under this name, executable or not; None when there is none."""
+    import shutil  # noqa: PLC0415 - an agent that watches does not need it
+
+    search_path = _environment(Run((name,), 0, 0)).get("PATH")
+    found = shutil.which(name, path=search_path) or shutil.which(name, os.F_OK, search_path)
+    return Path(found) if found else None
+
+
 def leftovers(command_id: str) -> list[int]:
     """Return the pids of living processes that a command started, as far as the agent may look into them.
 
