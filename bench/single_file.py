@@ -2,7 +2,7 @@
 
 A real server on loopback; each run starts one form of the agent, waits for its first heartbeat in the database, lets
 it settle, and samples its whole process tree. It tunes neither form, and stops with an error when one does not come
-ONLINE.
+ONLINE. Server and agent get a copy of the interpreter's library each, so that no page is shared between them.
 
     python bench/single_file.py --binary dist/reco3-agent --python VENV/bin/python
 """
@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from footprints import watch
+from peers import own_library
 
 ROOT = Path(__file__).parents[1]
 AGENT_ID, AGENT_KEY = "pc-001", "devkey"
@@ -69,22 +70,26 @@ def _alternate(
 ) -> dict[str, list[Run]]:
     config = folder / "config.yaml"
     config.write_text(f'base_url: "{url}"\nagent_id: "{AGENT_ID}"\napi_key: "{AGENT_KEY}"\n', encoding="utf-8")
+    environment = {**os.environ, **own_library(folder / "agent-lib")}
     taken: dict[str, list[Run]] = {name: [] for name in forms}
     for number in range(runs + 1):
         # The first round warms the disk's cache and compiles what is not compiled; it does not count.
         for name in random.sample(sorted(forms), len(forms)):
-            run = _run([*forms[name], str(config)], folder, settle_s)
+            # The single file brings its library along; one more would be charged to it.
+            own = environment if name == WHEEL else None
+            run = _run([*forms[name], str(config)], folder, settle_s, own)
             if number:
                 taken[name].append(run)
     return taken
 
 
-def _run(argv: Sequence[str], folder: Path, settle_s: float) -> Run:
+def _run(argv: Sequence[str], folder: Path, settle_s: float, environment: Mapping[str, str] | None) -> Run:
     database = sqlite3.connect(f"file:{folder}/reco3.db?mode=ro", uri=True)
     with contextlib.closing(database):
         before = _last_seen(database)
         began_s = time.monotonic()
-        agent = subprocess.Popen(argv, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        quiet = subprocess.DEVNULL
+        agent = subprocess.Popen(argv, cwd=folder, env=environment, stdout=quiet, stderr=quiet)
         try:
             while _last_seen(database) == before:
                 _demand(agent.poll() is None and time.monotonic() - began_s < READY_TIMEOUT_S, f"{argv[0]} came ONLINE")
@@ -108,7 +113,8 @@ def _server(folder: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = {"RECO3_TEST_MODE": "1", "RECO3_AGENT_KEYS": f"{AGENT_ID}={AGENT_KEY}", "PORT": str(port)}
-    environment = {**os.environ, **settings, "RECO3_DB_PATH": str(folder / "reco3.db")}
+    own = own_library(folder / "server-lib")
+    environment = {**os.environ, **settings, **own, "RECO3_DB_PATH": str(folder / "reco3.db")}
     with (folder / "server.out").open("wb") as output:
         server = subprocess.Popen([sys.executable, ROOT / "app.py"], env=environment, stdout=output, stderr=output)
     try:
