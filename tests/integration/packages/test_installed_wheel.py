@@ -93,6 +93,17 @@ def test_a_file_that_is_missing_would_be_noticed(server: InstalledServer) -> Non
     assert server.get("/static/ui/gone.js").status == 404
 
 
+def test_the_containers_health_check_tells_a_server_from_none(server: InstalledServer, whole: Path) -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    check = json.loads(re.findall(r"^ +CMD (\[.+\])$", text, flags=re.MULTILINE)[0])
+
+    def code_at(port: int) -> int:
+        return subprocess.run([whole, *check[1:]], env={"PORT": str(port)}, capture_output=True, check=False).returncode
+
+    assert code_at(server.port) == 0
+    assert code_at(free_port()) == 1
+
+
 def test_an_agent_of_the_same_environment_becomes_online(server: InstalledServer, whole: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f'base_url: "{server.base_url}"\nagent_id: "pc-001"\napi_key: "devkey"\n', encoding="utf-8")

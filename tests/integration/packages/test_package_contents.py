@@ -111,6 +111,19 @@ def test_a_changed_file_changes_the_bytes(packages: Packages, tmp_path: Path) ->
     assert changed.sdist.read_bytes() != packages.sdist.read_bytes()
 
 
+def test_what_the_container_copies_builds_the_same_wheel(packages: Packages, tmp_path: Path) -> None:
+    tree, kept = clean_tree(tmp_path / "tree"), tmp_path / "kept"
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in " ".join(copied).split():
+        target = kept / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).rename(target)
+
+    in_the_container = build(kept, tmp_path / "out")
+
+    assert in_the_container.wheel.read_bytes() == packages.wheel.read_bytes()
+
+
 def test_the_sdist_builds_the_same_wheel(packages: Packages, tmp_path: Path) -> None:
     with tarfile.open(packages.sdist) as archive:
         archive.extractall(tmp_path / "unpacked", filter="data")
