@@ -7,6 +7,7 @@ LOCKS = {
     "requirements/dev.lock": ["--extra", "dev"],
     "requirements/server.lock": ["--extra", "server", "--constraint", "requirements/dev.lock"],
     "agent/common/requirements-agent.txt": ["--constraint", "requirements/dev.lock"],
+    "packaging/requirements-build.txt": ["--group", "build", "--constraint", "requirements/dev.lock"],
 }
 OPTIONS = [
     "--universal",
