@@ -4,6 +4,7 @@ It refuses to run without the service manager (`reco3 agent CONFIG` does that), 
 config, and to live on when a part of the agent has died. README_windows.md says why it is started in this way.
 """
 
+import importlib
 import os
 import site
 import sys
@@ -195,10 +196,16 @@ def _told_of_crash(error: BaseException | None) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Hand this process over to the service manager; returns when the service has stopped."""
+    """Hand this process over to the service manager; returns when the service has stopped.
+
+    With `--check` it only sees, for the installer, whether everything that the service needs can be imported.
+    """
     if len(argv) != 1:
         _say("usage: reco3_agent_service.py CONFIG, started by the service manager: sc start RECO3Agent")
         return EXIT_UNUSABLE
+    if argv == ["--check"]:
+        importlib.import_module("reco3.agent.agent")
+        return EXIT_STOPPED
     Reco3AgentService.config_path = Path(argv[0])
     servicemanager.Initialize(NAME, None)
     servicemanager.PrepareToHostSingle(Reco3AgentService)

@@ -245,6 +245,18 @@ def test_without_a_service_manager_it_says_who_starts_it(services: Services) -> 
     assert "reco3 agent" in service.errors
 
 
+def test_the_installer_can_see_whether_all_can_be_imported(services: Services) -> None:
+    whole, broken = services(), services(packages=False)
+
+    for service in (whole, broken):
+        service.start("--check", by_service_manager=False)
+
+    assert whole.wait_for_end() == 0
+    assert whole.records == []
+    assert broken.wait_for_end() == 1
+    assert "No module named 'reco3'" in broken.errors
+
+
 def test_without_pywin32s_start_up_line_nothing_would_load(services: Services) -> None:
     service = services()
     next(service.folder.rglob("pywin32.pth")).write_text("win32\nwin32/lib\n", encoding="utf-8")
