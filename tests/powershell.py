@@ -47,7 +47,7 @@ def complaints(text: str) -> list[str]:
     found = [
         f"{node.start_point.row + 1}: it cannot be parsed" for node in nodes(root) if node.is_error or node.is_missing
     ]
-    known = CMDLETS | BLOCKS | {text_of(next(nodes(node, "function_name"))) for node in nodes(root, "function_statement")}
+    known = CMDLETS | BLOCKS | functions(text)
     for command in nodes(root, "command"):
         found += [f"{command.start_point.row + 1}: {said}" for said in _complaints_of_call(command, known)]
     for node in nodes(root):
@@ -78,7 +78,7 @@ def _complaints_of_call(command: Node, known: set[str]) -> Iterator[str]:
 def _words_of(command: Node) -> Iterator[str]:
     elements = next((child for child in command.children if child.type == "command_elements"), None)
     for child in elements.children if elements is not None else []:
-        if child.type != "command_argument_sep" and "redirection" not in child.type:
+        if child.type != "command_argument_sep" and text_of(child) != "2>$null":
             yield text_of(child)
 
 

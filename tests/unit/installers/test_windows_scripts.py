@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from powershell import FOLDER, SCRIPTS, complaints, functions, nodes, parsed, text_of
+from reco3.installers import orders, windows
 
 INSTALL = (FOLDER / "install_service.ps1").read_text(encoding="utf-8")
 FINDER = (FOLDER / "python_finder.ps1").read_text(encoding="utf-8")
@@ -85,6 +86,31 @@ def test_every_parameter_is_explained() -> None:
         names = {text_of(node)[1:] for node in nodes(block, "variable")} - hidden if block is not None else set()
         names -= {"null", "true", "false"}
         assert names == set(re.findall(r"^\.PARAMETER (\w+)$", text, re.MULTILINE))
+
+
+def test_the_options_that_are_handed_over_are_those_of_the_installer() -> None:
+    handed_over = set(re.findall(r"'(--[a-z-]+)'", INSTALL))
+    parser = orders._install_parser("install_service.ps1", windows.USERS)
+
+    assert handed_over == {word for action in parser._actions for word in action.option_strings} - {"-h", "--help"}
+
+
+def test_what_is_handed_over_is_understood(tmp_path: Path) -> None:
+    for name in ("key", "pins"):
+        (tmp_path / name).write_text("alice:ed25519:AAAA\r\n" if name == "pins" else "the-key\r\n", encoding="utf-8")
+    files = ["--key-file", "-", "--approver-file", str(tmp_path / "pins"), "--wheels", str(tmp_path)]
+    words = [*files, "--approvals-required", "1", "--allow-insecure-http", "--dry-run", "--no-start"]
+
+    order = orders.read_install(
+        [*words, "http://127.0.0.1:5001", "pc-001"],
+        program="install_service.ps1",
+        users=windows.USERS,
+        # As PowerShell pipes a text to a program.
+        read_stdin=lambda: "the-key\r\n",
+    )
+
+    assert (order.api_key, order.agent_id, order.base_url) == ("the-key", "pc-001", "http://127.0.0.1:5001")
+    assert order.pins == ("alice:ed25519:AAAA",)
 
 
 def test_non_administrators_are_refused_before_anything_is_looked_for() -> None:
