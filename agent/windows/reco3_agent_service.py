@@ -4,6 +4,7 @@ It refuses to run without the service manager (`reco3 agent CONFIG` does that), 
 config, and to live on when a part of the agent has died. README_windows.md says why it is started in this way.
 """
 
+import contextlib
 import importlib
 import os
 import site
@@ -32,6 +33,8 @@ REPORT_EVERY_S = 1.0
 WAIT_HINT_MS = 5000
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 9.0
+# ReportEvent takes no string of 32,000 characters.
+MAX_EVENT_CHARS = 30_000
 # Bit 29 marks codes of an application's own: without it the event log would explain 2 as "file not found".
 OWN_CODE = 0x20000000
 EXIT_STOPPED = 0
@@ -113,9 +116,10 @@ class Reco3AgentService(win32serviceutil.ServiceFramework):
         try:
             _run_agent(self.config_path, self._wait_for_stop)
         except UnusableError as error:
-            self._fail(EXIT_UNUSABLE, f"{error}\n\nThe agent cannot run like this. Mend it, then: sc start {NAME}")
+            _log_error(f"{error}\n\nThe agent cannot run like this. Mend it, then: sc start {NAME}")
+            self._stop_at_once(EXIT_UNUSABLE)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the service manager must hear of it
-            self._fail(EXIT_CRASHED, _told_of_crash(error))
+            self._fall(EXIT_CRASHED, _told_of_crash(error))
         self._progress.end()
         _log_state(servicemanager.PYS_SERVICE_STOPPED)
 
@@ -148,20 +152,28 @@ class Reco3AgentService(win32serviceutil.ServiceFramework):
 
     def _thread_has_died(self, args: threading.ExceptHookArgs) -> None:
         # It would be an agent without ears or without a voice that calls itself running.
-        self._fail(EXIT_CRASHED, _told_of_crash(args.exc_value))
+        self._fall(EXIT_CRASHED, _told_of_crash(args.exc_value))
 
     def _give_up(self, state: int) -> None:
         if state == win32service.SERVICE_START_PENDING:
-            self._fail(EXIT_SLOW_START, f"The agent did not start within {START_WITHIN_S:g} s.")
+            self._fall(EXIT_SLOW_START, f"The agent did not start within {START_WITHIN_S:g} s.")
         # Its journal is made for being cut off, and whoever waits for the stop must not wait for longer.
-        servicemanager.LogWarningMsg(f"The agent did not stop within {STOP_WITHIN_S:g} s and was cut off.")
-        self._end_process(EXIT_STOPPED)
+        with contextlib.suppress(win32service.error):
+            servicemanager.LogWarningMsg(f"The agent did not stop within {STOP_WITHIN_S:g} s and was cut off.")
+        self._stop_at_once(EXIT_STOPPED)
 
-    def _fail(self, code: int, message: str) -> NoReturn:
-        servicemanager.LogErrorMsg(message)
-        self._end_process(code)
+    def _fall(self, code: int, message: str) -> NoReturn:
+        """End without a SERVICE_STOPPED: that is a failure to every service manager, and restarts the service.
 
-    def _end_process(self, code: int) -> NoReturn:
+        One that reports its failure is restarted only by `sc failureflag`, which takes effect with the next boot.
+        """
+        _log_error(message)
+        if self._stop_asked.is_set():
+            self._stop_at_once(EXIT_STOPPED)  # Who asked for a stop does not want a restart.
+        self._progress.end()
+        os._exit(code)
+
+    def _stop_at_once(self, code: int) -> NoReturn:
         """Report SERVICE_STOPPED with a code and be gone, before pywin32 can report it once more without one."""
         is_first = self._progress.end()
         win32_code, own_code = (winerror.ERROR_SERVICE_SPECIFIC_ERROR, OWN_CODE | code) if code else (0, 0)
@@ -185,7 +197,13 @@ def _run_agent(config_path: Path, wait_for_stop: Callable[[], str]) -> None:
 
 
 def _log_state(event_id: int) -> None:
-    servicemanager.LogMsg(servicemanager.EVENTLOG_INFORMATION_TYPE, event_id, (NAME, ""))
+    with contextlib.suppress(win32service.error):  # A full event log is no reason to fail.
+        servicemanager.LogMsg(servicemanager.EVENTLOG_INFORMATION_TYPE, event_id, (NAME, ""))
+
+
+def _log_error(message: str) -> None:
+    with contextlib.suppress(win32service.error):
+        servicemanager.LogErrorMsg(message[:MAX_EVENT_CHARS])
 
 
 def _told_of_crash(error: BaseException | None) -> str:

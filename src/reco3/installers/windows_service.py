@@ -78,7 +78,7 @@ _HOW = ["type=", "own", "start=", "delayed-auto", "error=", "normal", "obj=", "L
 _SETTINGS: list[tuple[str, list[str]]] = [
     ("description", [DESCRIPTION]),
     ("failure", ["reset=", str(FORGET_FAILURES_AFTER_S), "actions=", RECOVERY]),
-    # Without it an agent that reports its failure in good order, instead of falling over, would stay down.
+    # So that one that refused its config tries again; Windows heeds this from the next boot on. A crash needs no flag.
     ("failureflag", ["1"]),
 ]
 

@@ -29,6 +29,8 @@ IMPATIENT = (
     .replace("STOP_WITHIN_S = 9.0", "STOP_WITHIN_S = 0.5")
     .replace("REPORT_EVERY_S = 1.0", "REPORT_EVERY_S = 0.2")
 )
+# What makes every service manager restart it, also before the first boot with `sc failureflag`.
+FELL = ["it did not end with STOPPED"]
 NEVER_STARTS = """
 import time
 import reco3.agent.agent as a
@@ -41,6 +43,19 @@ def run(_config, wait_for_stop):
     wait_for_stop()
     time.sleep(60)
 a.run_service = run
+"""
+FALLS_WHEN_STOPPED = """
+import reco3.agent.agent as a
+def run(_config, wait_for_stop):
+    wait_for_stop()
+    raise RuntimeError
+a.run_service = run
+"""
+HAS_NO_EVENT_LOG = """
+import servicemanager, win32service
+def refuse(*_):
+    raise win32service.error(1502, "ReportEvent", "The event log file is full.")
+servicemanager.LogMsg = servicemanager.LogErrorMsg = refuse
 """
 Services = Callable[..., ServiceProcess]
 
@@ -189,8 +204,7 @@ def test_a_crash_ends_the_process_with_a_code_that_restarts_it(services: Service
     service.start()
 
     assert service.wait_for_end() == 3
-    assert (last_status(service)["win32_exit"], last_status(service)["own_exit"]) == (SPECIFIC_ERROR, OWN_CODE | 3)
-    assert complaints(service.statuses()) == []
+    assert complaints(service.statuses()) == FELL
     (event,) = service.events(ERROR)
     assert "RuntimeError" in event
     assert "fault.py" in event
@@ -215,8 +229,7 @@ def test_an_agent_that_does_not_start_is_given_up(services: Services) -> None:
     service.start()
 
     assert service.wait_for_end() == 4
-    assert last_status(service)["own_exit"] == OWN_CODE | 4
-    assert complaints(service.statuses()) == []
+    assert complaints(service.statuses()) == FELL
     assert "did not start within" in service.events(ERROR)[0]
 
 
@@ -233,6 +246,32 @@ def test_an_agent_that_does_not_stop_is_cut_off_without_being_called_a_failure(s
     assert (last_status(service)["win32_exit"], last_status(service)["own_exit"]) == (0, 0)
     assert complaints(service.statuses()) == []
     assert "did not stop within" in service.events(WARNING)[0]
+
+
+def test_a_crash_while_it_stops_is_told_but_restarts_nothing(services: Services) -> None:
+    service = services(fault=FALLS_WHEN_STOPPED)
+    service.start()
+    service.wait_for_state(RUNNING)
+
+    service.control("STOP")
+
+    assert service.wait_for_end() == 0
+    assert complaints(service.statuses()) == []
+    assert (last_status(service)["win32_exit"], last_status(service)["own_exit"]) == (0, 0)
+    assert "RuntimeError" in service.events(ERROR)[0]
+
+
+@pytest.mark.parametrize(("changes", "code"), [({}, 0), ({"agent_id": "no such name"}, 2)], ids=["good", "bad"])
+def test_an_event_log_that_is_full_changes_nothing(services: Services, changes: dict[str, object], code: int) -> None:
+    service = services(fault=HAS_NO_EVENT_LOG)
+    service.configure(**changes)
+    service.start()
+    if not code:
+        service.wait_for_state(RUNNING)
+        service.control("STOP")
+
+    assert service.wait_for_end() == code
+    assert complaints(service.statuses()) == []
 
 
 def test_without_a_service_manager_it_says_who_starts_it(services: Services) -> None:
