@@ -9,6 +9,7 @@ from powershell import FOLDER, SCRIPTS, complaints, functions, nodes, parsed, te
 from reco3.installers import orders, windows
 
 INSTALL = (FOLDER / "install_service.ps1").read_text(encoding="utf-8")
+README = (FOLDER / "README_windows.md").read_text(encoding="utf-8")
 FINDER = (FOLDER / "python_finder.ps1").read_text(encoding="utf-8")
 
 
@@ -86,6 +87,7 @@ def test_every_parameter_is_explained() -> None:
         names = {text_of(node)[1:] for node in nodes(block, "variable")} - hidden if block is not None else set()
         names -= {"null", "true", "false"}
         assert names == set(re.findall(r"^\.PARAMETER (\w+)$", text, re.MULTILINE))
+        assert names <= set(re.findall(r"`?-(\w+)\b", README))
 
 
 def test_the_options_that_are_handed_over_are_those_of_the_installer() -> None:
