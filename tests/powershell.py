@@ -15,7 +15,7 @@ SCRIPTS = sorted(FOLDER.glob("*.ps1"))
 # All are in Windows PowerShell 5.1, which every supported Windows has.
 CMDLETS = {
     *("Get-Command", "Join-Path", "New-Object", "Set-Location", "Set-StrictMode", "Split-Path"),
-    *("Where-Object", "Write-Host"),
+    *("Select-Object", "Where-Object", "Write-Host"),
 }
 # The grammar takes the three blocks of a script for calls.
 BLOCKS = {"begin", "process", "end"}
@@ -91,7 +91,7 @@ def _complaints_of_text(node: Node) -> Iterator[str]:
             yield f"{text_of(node)} puts a string together"
     if node.type in {"format_expression", "comparison_expression"} and len(node.children) > 1:
         operator = text_of(node.children[1]).lower()
-        if operator in {"-f", "-join"}:
+        if operator in {"-f", "-join"} and any(nodes(node, "variable")):
             yield f"{text_of(node)} puts a string together"
     if node.type == "stop_parsing":
         yield "--% leaves quoting to chance"

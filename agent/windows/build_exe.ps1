@@ -25,17 +25,19 @@ function Invoke-Step {
     }
 }
 
-$python = Find-Python
-if (-not $python) {
+$python = @(Find-Python)
+if ($python.Count -eq 0) {
     Write-PythonMissing
     exit 1
 }
+$program = $python[0]
+$first = @($python | Select-Object -Skip 1)
 Set-Location -LiteralPath (Split-Path -Path (Split-Path -Path $PSScriptRoot -Parent) -Parent)
 # The same source and the same versions give the same file: no clock and no chance goes in.
 $env:SOURCE_DATE_EPOCH = '315532800'
 $env:PYTHONHASHSEED = '0'
 $ours = 'build\venv\Scripts\python.exe'
-Invoke-Step -Program $python -Arguments @('-I', '-m', 'venv', 'build\venv')
+Invoke-Step -Program $program -Arguments ($first + @('-I', '-m', 'venv', 'build\venv'))
 Invoke-Step -Program $ours -Arguments @(
     '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:', '--require-hashes',
     '-r', 'packaging\requirements-build.txt'

@@ -103,15 +103,17 @@ end {
         Write-Host 'Get-Help .\install_service.ps1 -Detailed tells more.'
         exit 2
     }
-    $python = Find-Python
-    if (-not $python) {
+    $python = @(Find-Python)
+    if ($python.Count -eq 0) {
         Write-PythonMissing
         exit 1
     }
+    $program = $python[0]
+    $first = @($python | Select-Object -Skip 1)
 
     $installer = Join-Path -Path (Split-Path -Path $PSScriptRoot -Parent) -ChildPath 'common\install.py'
     # An array, element by element: PowerShell quotes what has spaces, and nothing is ever put into a string.
-    $arguments = @('-I', $installer, 'windows', 'install')
+    $arguments = $first + @('-I', $installer, 'windows', 'install')
     if ($TokenFile) { $arguments += @('--token-file', (Format-Path -Path $TokenFile)) }
     if ($ApiKeyFile) { $arguments += @('--key-file', (Format-Path -Path $ApiKeyFile)) }
     foreach ($file in $ApproverFile) { $arguments += @('--approver-file', (Format-Path -Path $file)) }
@@ -129,13 +131,13 @@ end {
     if ($AgentId) { $arguments += $AgentId }
     $ErrorActionPreference = 'Continue'
     if ($isTyped) {
-        $ApiKey | & $python @arguments
+        $ApiKey | & $program @arguments
     }
     elseif ($piped.Count -gt 0) {
-        $piped | & $python @arguments
+        $piped | & $program @arguments
     }
     else {
-        & $python @arguments
+        & $program @arguments
     }
     exit $LASTEXITCODE
 }

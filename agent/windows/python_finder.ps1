@@ -12,53 +12,43 @@ function Test-Administrator {
     return $principal.IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator)
 }
 
-function Read-Python {
-    # Ask one candidate for its own path; $null when it is too old, or no Python at all.
+function Test-Python {
+    # Whether a candidate is a Python that a service can use: new enough, and not of the Microsoft Store, whose folder
+    # no service can start programs from. It answers in plain letters, since a path could be garbled on the way here.
     param([string] $Program, [string[]] $First)
     # A native program that writes to standard error must not end this script.
     $ErrorActionPreference = 'Continue'
-    $question = 'import sys; print(sys.executable if sys.version_info >= (3, 11) else str())'
+    $question = @(
+        'import sys'
+        'is_new = sys.version_info >= (3, 11)'
+        'is_of_store = ''windowsapps'' in sys.executable.lower()'
+        'print(''usable'' if is_new and not is_of_store else ''no'')'
+    ) -join '; '
     $arguments = $First + @('-I', '-c', $question)
     try {
         $answer = & $Program @arguments 2>$null
     }
     catch {
-        return $null
+        return $false
     }
-    # The stub that stands for Python in the Microsoft Store answers nothing, and not 0.
-    if ($LASTEXITCODE -ne 0 -or -not $answer) {
-        return $null
-    }
-    $path = [string] @($answer)[-1]
-    if (-not $path.Trim()) {
-        return $null
-    }
-    return $path.Trim()
-}
-
-function Test-StorePython {
-    # A Python of the Microsoft Store lives in a folder that no service can start programs from.
-    param([string] $Path)
-    return $Path -like '*\WindowsApps\*'
+    # The stub that stands for Python before one is installed answers nothing, and does not end with 0.
+    return $LASTEXITCODE -eq 0 -and @($answer) -contains 'usable'
 }
 
 function Find-Python {
-    # The path of the first usable Python: by the py launcher, then by name; $null when there is none.
+    # How to call the first usable Python: a program, and what comes first after it; nothing when there is none.
     foreach ($version in $KnownPythons) {
-        $found = Read-Python -Program 'py' -First @($version)
-        if ($found -and -not (Test-StorePython -Path $found)) {
-            return $found
+        if (Test-Python -Program 'py' -First @($version)) {
+            return @('py', $version)
         }
     }
     foreach ($name in @('python', 'python3')) {
         foreach ($command in @(Get-Command -Name $name -CommandType Application -All -ErrorAction SilentlyContinue)) {
-            $found = Read-Python -Program $command.Source -First @()
-            if ($found -and -not (Test-StorePython -Path $found)) {
-                return $found
+            if (Test-Python -Program $command.Source -First @()) {
+                return @($command.Source)
             }
         }
     }
-    return $null
 }
 
 function Write-PythonMissing {

@@ -27,8 +27,8 @@ if (-not $DryRun -and -not (Test-Administrator)) {
     Write-Host 'Open the start menu, type PowerShell, choose "Run as administrator", and run the same line again.'
     exit 1
 }
-$python = Find-Python
-if (-not $python) {
+$python = @(Find-Python)
+if ($python.Count -eq 0) {
     Write-PythonMissing
     Write-Host 'Or remove it by hand, as administrator:'
     Write-Host '    sc.exe stop RECO3Agent'
@@ -37,11 +37,13 @@ if (-not $python) {
     Write-Host 'and then delete venv, venv.new, venv.old, config.yaml, state and logs in the agent folder.'
     exit 1
 }
+$program = $python[0]
+$first = @($python | Select-Object -Skip 1)
 
 $installer = Join-Path -Path (Split-Path -Path $PSScriptRoot -Parent) -ChildPath 'common\install.py'
-$arguments = @('-I', $installer, 'windows', 'uninstall')
+$arguments = $first + @('-I', $installer, 'windows', 'uninstall')
 if ($KeepConfig) { $arguments += '--keep-config' }
 if ($DryRun) { $arguments += '--dry-run' }
 $ErrorActionPreference = 'Continue'
-& $python @arguments
+& $program @arguments
 exit $LASTEXITCODE

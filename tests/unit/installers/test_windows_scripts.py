@@ -1,6 +1,8 @@
 """The PowerShell scripts, read by a real grammar; no PowerShell was at hand to run them."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,19 +41,19 @@ def test_all_the_scripts_are_looked_at() -> None:
     [
         ("    exit $LASTEXITCODE\n}", "    exit $LASTEXITCODE\n", "cannot be parsed"),
         ("exit 2\n    }", "exit 2\n    )", "cannot be parsed"),
-        ("else {\n        & $python @arguments", "else {\n        & $python -I $installer", "no splatted array"),
+        ("else {\n        & $program @arguments", "else {\n        & $program -I $installer", "no splatted array"),
         ("$arguments += $BaseUrl", '$arguments += "--url=$BaseUrl"', "splices a variable"),
         ("$arguments += $BaseUrl", "$arguments += '--url=' + $BaseUrl", "puts a string together"),
         ("$arguments += $BaseUrl", "$arguments += '--url={0}' -f $BaseUrl", "puts a string together"),
         ("$arguments += $BaseUrl", "$arguments = $arguments -join ' '", "puts a string together"),
         (
-            "& $python @arguments\n    }\n    exit",
-            "Invoke-Expression $python\n    }\n    exit",
+            "& $program @arguments\n    }\n    exit",
+            "Invoke-Expression $program\n    }\n    exit",
             "Invoke-Expression is no",
         ),
         ("Write-PythonMissing\n", "Write-PythonMising\n", "Write-PythonMising is no cmdlet"),
         ("Split-Path -Path", "Splitt-Path -Path", "Splitt-Path is no cmdlet"),
-        ("& $python @arguments\n    }\n    exit", "& $python --% -I x\n    }\n    exit", ""),
+        ("& $program @arguments\n    }\n    exit", "& $program --% -I x\n    }\n    exit", ""),
     ],
 )
 def test_the_rules_find_what_breaks_them(right: str, wrong: str, complaint: str) -> None:
@@ -118,7 +120,7 @@ def test_what_is_handed_over_is_understood(tmp_path: Path) -> None:
 def test_non_administrators_are_refused_before_anything_is_looked_for() -> None:
     for name in ("install_service.ps1", "uninstall_service.ps1"):
         text = (FOLDER / name).read_text(encoding="utf-8")
-        assert text.index("if (-not $DryRun -and -not (Test-Administrator))") < text.index("$python = Find-Python")
+        assert text.index("if (-not $DryRun -and -not (Test-Administrator))") < text.index("$python = @(Find-Python)")
         assert "This must be run as administrator: it" in text
 
 
@@ -126,6 +128,18 @@ def test_the_oldest_python_is_the_same_everywhere() -> None:
     assert "sys.version_info >= (3, 11)" in FINDER
     assert "$OldestPython = '3.11'" in FINDER
     assert 'requires-python = ">=3.11"' in (FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_question_to_a_python_is_one_that_it_understands() -> None:
+    block = FINDER.split("$question = @(")[1].split(") -join '; '")[0]
+    question = "; ".join(
+        text_of(node)[1:-1].replace("''", "'") for node in nodes(parsed(f"@({block})"), "string_literal")
+    )
+
+    for executable, answer in (("C:/Python/python.exe", "usable"), ("C:/x/WindowsApps/python.exe", "no")):
+        code = f"import sys; sys.executable = {executable!r}; {question}"
+        done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == answer
 
 
 def test_scripts_are_plain_ascii_which_windows_powershell_reads_alike_everywhere() -> None:
