@@ -26,6 +26,7 @@ from reco3.installers.removal import removal_steps
 from reco3.installers.services import doctor_step, running_step
 from reco3.installers.settings import config_step, kept_config_notes, pins_step
 from reco3.installers.steps import Step
+from reco3.installers.troubles import InstallError
 from reco3.installers.windows_access import (
     config_seal_step,
     folders_step,
@@ -99,7 +100,7 @@ def install_steps(
     return [
         *steps,
         _start_step(host),
-        running_step(host, lambda: service.process_id(host), layout=layout, undo=lambda: None),
+        _running_step(host, layout),
         forget_old_step(host, layout),
         doctor_step(host, layout),
     ]
@@ -192,3 +193,16 @@ def _register_step(host: Host, new: str) -> Step:
 
 def _start_step(host: Host) -> Step:
     return Step(title="start it", do=lambda: service.start(host), undo=lambda: service.stop(host))
+
+
+def _running_step(host: Host, layout: Layout) -> Step:
+    """See that it runs; what an agent says that ended before it could open its log stands in the event log."""
+    step = running_step(host, lambda: service.process_id(host), layout=layout, undo=lambda: None)
+
+    def wait() -> None:
+        try:
+            step.do()
+        except InstallError as error:
+            raise InstallError(error.code, error.found, f"{error.to_do}; {service.EVENTS}") from error
+
+    return Step(title=step.title, do=wait)

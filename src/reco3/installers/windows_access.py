@@ -14,6 +14,8 @@ from reco3.installers.troubles import InstallError
 # Names are translated, these numbers are not: "Well-known SIDs", learn.microsoft.com.
 SYSTEM_SID = "*S-1-5-18"
 ADMINISTRATORS_SID = "*S-1-5-32-544"
+# Windows' old limit is 260, and the longest name below the folder, of a module as Python compiles it, has some 140.
+MAX_HOME_CHARS = 110
 _TO_INHERIT = "(OI)(CI)"
 
 
@@ -63,6 +65,12 @@ def place_step(layout: Layout, python: PureWindowsPath) -> Step:
     def refuse() -> None:
         for path in (layout.home, python):
             _check_place(path)
+        if len(str(layout.home)) > MAX_HOME_CHARS:
+            raise InstallError(
+                "place_too_deep",
+                f"{layout.home} has {len(str(layout.home))} characters, expected at most {MAX_HOME_CHARS}",
+                r"move the folder to a shorter path, such as C:\Program Files\RECO3, and install it from there",
+            )
         if is_of_the_store(python):
             raise InstallError(
                 "store_python",

@@ -28,7 +28,7 @@ _SERVICE_KEY = rf"HKLM\SYSTEM\CurrentControlSet\Services\{NAME}"
 _STATE = re.compile(r":\s*[1-7]\s+(STOPPED|START_PENDING|STOP_PENDING|RUNNING|CONTINUE_PENDING|PAUSE_PENDING|PAUSED)\b")
 _PROCESS = re.compile(r"^\s*PID\s*:\s*(\d+)", re.MULTILINE)
 _IMAGE = re.compile(r"^\s*ImagePath\s+REG_(?:EXPAND_)?SZ\s+(.*?)\s*$", re.MULTILINE)
-_EVENTS = "look into the event log: Application, source RECO3Agent, and System, source Service Control Manager"
+EVENTS = "look into the event log: Application, source RECO3Agent, and System, source Service Control Manager"
 _MARKED = (
     "close every window of Services, Event Viewer and Task Manager; if it stays, restart the PC; then run the same "
     "again"
@@ -101,7 +101,7 @@ def stop(host: Host) -> None:
             raise InstallError(
                 "not_stopped",
                 f"the service did not stop within {STOPS_WITHIN_S:.0f} s",
-                f"end its process in the Task Manager, then run the same again; {_EVENTS}",
+                f"end its process in the Task Manager, then run the same again; {EVENTS}",
             )
         ran = _sc(host, "stop", NAME)
         if ran.is_ok:
@@ -157,7 +157,7 @@ def _sc(host: Host, verb: str, *words: str) -> Ran:
 def _must(ran: Ran, what: str, code: str) -> None:
     if ran.is_ok:
         return
-    to_do = _MARKED if ran.exit_code == MARKED_FOR_DELETION else _EVENTS
+    to_do = _MARKED if ran.exit_code == MARKED_FOR_DELETION else EVENTS
     raise InstallError(code, f"{what} ended with {ran.exit_code}:\n{ran.output.strip()}", to_do)
 
 
