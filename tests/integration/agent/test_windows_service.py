@@ -153,8 +153,6 @@ def test_a_service_that_starts_accepts_no_stop(services: Services) -> None:
     ("changes", "told"),
     [
         ({"agent_id": "no such name"}, "agent_id"),
-        ({"api_key": ""}, "api_key"),
-        ({"colour": "red"}, "colour"),
         ({"logging": {"file": "/dev/null/agent.log"}}, "logging.file: cannot be written"),
         ({"state_dir": "/dev/null/state"}, "state_dir: cannot be made"),
     ],

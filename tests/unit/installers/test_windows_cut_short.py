@@ -8,6 +8,8 @@ from fake_pc import Killed
 from fake_windows import ADMINISTRATORS, HOME, SYSTEM, FakeWindows
 from windows_runs import change, count_changes, fail_once, install, installed, same, uninstall, wait_until_it_runs
 
+from reco3.installers import windows
+from reco3.installers.host import Host
 from reco3.installers.troubles import InstallError
 
 
@@ -35,6 +37,17 @@ def test_a_first_installation_that_fails_leaves_nothing(pc: FakeWindows, words: 
         install(pc)
 
     assert pc.state() == before
+
+
+def test_an_undo_that_leaves_the_service_would_be_noticed(pc: FakeWindows, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pc.state()
+    monkeypatch.setattr(windows.service, "remove", lambda _host: None)
+    pc.pc.fail("sc.exe start")
+
+    with pytest.raises(InstallError):
+        install(pc)
+
+    assert pc.state() != before
 
 
 @pytest.mark.parametrize("words", [words for words in FAILING if "create" not in words and words != "agent --check"])
@@ -77,6 +90,31 @@ def test_cut_short_before_any_change_and_run_again_it_reaches_the_same_end(tmp_p
         install(pc)
         assert same(pc, whole), f"after being cut short before change {number}"
         assert pc.leaks == []
+
+
+def test_a_run_that_does_not_finish_what_was_cut_short_would_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: a plan that takes any registered service for a finished one."""
+    whole = FakeWindows(tmp_path / "whole")
+    install(whole)
+    total = count_changes(tmp_path, upgrade=False)
+    register = windows.service.register
+
+    def register_once(host: Host, line: str) -> None:
+        if not windows.service.is_there(host):
+            register(host, line)
+
+    monkeypatch.setattr(windows.service, "register", register_once)
+    differing = []
+    for number in range(total - 8, total):
+        pc = FakeWindows(tmp_path / f"cut {number}")
+        with pytest.raises(Killed):
+            install(pc, dies_before=number)
+        install(pc)
+        differing += [] if same(pc, whole) else [number]
+
+    assert differing != []
 
 
 @pytest.mark.parametrize("keeps_config", [False, True], ids=["all", "keep config"])
