@@ -1,0 +1,400 @@
+"""Installing and removing on a Mac: what is there afterwards, and after each death, failure and upgrade."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_mac import ORDER, PLIST, FakeMac
+from fake_pc import REPOSITORY, Killed
+
+from fake_launchd import Traits, words_said
+from reco3.installers import macos
+from reco3.installers.orders import UninstallOrder
+
+DATA = REPOSITORY / "tests/data"
+EXPECTED = json.loads((DATA / "macos_install.json").read_text(encoding="utf-8"))
+CONFIG, STATE = "opt/reco3-agent/config.yaml", "opt/reco3-agent/state"
+KEEP = UninstallOrder(keeps_config=True)
+AS_OTHER = replace(ORDER, user="_reco3agent")
+PIN = "alice:ed25519:iojjDgV/NvLtdB8qTAJNiBlfdGGUyA3VWfNEZCZU8vI="
+
+
+@pytest.fixture
+def mac(tmp_path: Path) -> FakeMac:
+    return FakeMac(tmp_path)
+
+
+def installed(tmp_path: Path, name: str = "reference", traits: Traits | None = None) -> FakeMac:
+    mac = FakeMac(tmp_path / name, traits)
+    assert mac.install() == 0, mac.said()
+    return mac
+
+
+def modes_and_owners(mac: FakeMac) -> dict[str, str]:
+    """What is installed, but for what is in the application and in the Mac itself."""
+    listing = {name: " ".join(text.split(" ")[:2]) for name, text in mac.pc.files().items()}
+    return {name: text for name, text in listing.items() if "/app/" not in name}
+
+
+def upgrade(mac: FakeMac) -> None:
+    """The next version of the source tree."""
+    (mac.source.package / "__init__.py").write_text('__version__ = "2"\n')
+
+
+def version_in(mac: FakeMac) -> str:
+    return next((mac.root / "opt/reco3-agent/app").rglob("reco3/__init__.py")).read_text().split('"')[1]
+
+
+def test_files_owners_and_modes_are_the_expected_ones(mac: FakeMac) -> None:
+    assert mac.install() == 0, mac.said()
+
+    assert modes_and_owners(mac) == EXPECTED["files"]
+    assert mac.groups_of == EXPECTED["groups"]
+
+
+def test_the_programs_called_are_the_expected_ones(mac: FakeMac) -> None:
+    assert mac.install() == 0
+
+    assert [call for call in mac.pc.called("launchctl", "dscl", "chgrp") if " print " not in call] == EXPECTED["calls"]
+    assert mac.launchd.jobs["com.reco3.agent"].pid
+
+
+def test_the_key_is_in_the_config_alone(mac: FakeMac) -> None:
+    secret = "a-key-that-nobody-should-see"
+
+    assert mac.install(replace(ORDER, api_key=secret)) == 0
+
+    assert [name for name, text in mac.pc.files().items() if secret in text] == [CONFIG]
+    assert secret not in mac.said()
+    assert secret not in "\n".join(mac.pc.calls)
+
+
+def test_a_token_goes_in_by_standard_input(mac: FakeMac) -> None:
+    order = replace(ORDER, api_key=None, token="once-and-for-all", agent_id=None)
+
+    assert mac.install(order) == 0, mac.said()
+
+    assert "once-and-for-all\n" in mac.pc.stdins
+    assert "once-and-for-all" not in "\n".join(mac.pc.calls) + mac.said()
+    assert 'api_key: "made-on-this-pc"' in (mac.root / CONFIG).read_text()
+
+
+def test_approvers_are_pinned_and_nothing_may_act_yet(mac: FakeMac) -> None:
+    assert mac.install(replace(ORDER, pins=(PIN,), approvals_required=1)) == 0, mac.said()
+
+    config = (mac.root / CONFIG).read_text()
+    assert "alice" in config
+    assert "\n  apply_enabled: false" in config
+
+
+def test_a_dry_run_prints_every_step_and_changes_nothing(mac: FakeMac) -> None:
+    before = mac.end_state()
+
+    assert mac.install(replace(ORDER, is_dry=True)) == 0
+
+    assert mac.end_state() == before
+    for words in ("-m venv", "write /Library/LaunchDaemons/com.reco3.agent.plist (mode 0644)", "chgrp -R admin"):
+        assert words in mac.said()
+    assert "would run launchctl bootstrap system /Library/LaunchDaemons/com.reco3.agent.plist" in mac.said()
+
+
+def test_the_same_again_ends_the_same(mac: FakeMac) -> None:
+    assert mac.install() == 0
+    first = mac.end_state()
+
+    assert mac.install() == 0
+
+    assert mac.end_state() == first
+
+
+def test_without_a_start_it_waits_for_the_next_boot(mac: FakeMac) -> None:
+    mac.launchd.disabled["com.reco3.agent"] = True
+
+    assert mac.install(replace(ORDER, is_started=False)) == 0, mac.said()
+    assert not mac.launchd.jobs
+
+    mac.launchd.boot()
+    assert mac.launchd.jobs["com.reco3.agent"].pid
+
+
+def test_it_runs_again_after_a_crash_and_after_a_boot(mac: FakeMac) -> None:
+    assert mac.install() == 0
+    first = mac.launchd.jobs["com.reco3.agent"].pid
+
+    mac.launchd.kill("com.reco3.agent")
+    second = mac.launchd.jobs["com.reco3.agent"].pid
+    mac.launchd.boot()
+
+    assert second not in {0, first}
+    assert mac.launchd.jobs["com.reco3.agent"].pid
+
+
+def test_list_stop_and_start_do_what_people_expect(mac: FakeMac) -> None:
+    assert mac.install() == 0
+
+    def row() -> str:
+        return next(line for line in mac.launchd.call(["list"])[1].splitlines() if "reco3" in line)
+
+    assert row() == "1001\t0\tcom.reco3.agent"
+    assert mac.launchd.call(["stop", "com.reco3.agent"]) == (0, "")
+    assert row() == "-\t0\tcom.reco3.agent"
+    assert mac.launchd.call(["start", "com.reco3.agent"]) == (0, "")
+    assert row() == "1002\t0\tcom.reco3.agent"
+
+
+def test_kept_alive_unconditionally_it_could_not_be_stopped(mac: FakeMac) -> None:
+    """The control of the test above."""
+    plist = mac.source.root / "agent/macos/com.reco3.agent.plist"
+    keep = "<dict>\n\t\t<key>SuccessfulExit</key>\n\t\t<false/>\n\t</dict>"
+    assert keep in plist.read_text()
+    plist.write_text(plist.read_text().replace(keep, "<true/>"))
+    assert mac.install() == 0
+
+    mac.launchd.call(["stop", "com.reco3.agent"])
+
+    assert mac.launchd.jobs["com.reco3.agent"].pid == 1002
+
+
+def test_another_account_owns_what_it_writes_to(mac: FakeMac) -> None:
+    assert mac.install(AS_OTHER) == 0, mac.said()
+
+    assert modes_and_owners(mac) == EXPECTED["files"] | EXPECTED["files_of_another_account"]
+    assert mac.accounts["/Users/_reco3agent"] == EXPECTED["account"]
+    assert "<string>_reco3agent</string>" in (mac.root / PLIST).read_text()
+
+
+def test_the_account_gets_an_id_that_nobody_has(mac: FakeMac) -> None:
+    mac.accounts["/Users/_somebody"] = {"UniqueID": "499"}
+    mac.accounts["/Groups/_others"] = {"PrimaryGroupID": "498"}
+
+    assert mac.install(AS_OTHER) == 0
+
+    assert mac.accounts["/Users/_reco3agent"]["UniqueID"] == "497"
+    assert mac.accounts["/Groups/_reco3agent"]["PrimaryGroupID"] == "497"
+
+
+def test_an_upgrade_keeps_config_and_state(mac: FakeMac) -> None:
+    assert mac.install() == 0
+    config = mac.root / CONFIG
+    config.write_text(config.read_text() + "# by hand\n")
+    (mac.root / STATE / "agent.db").write_text("journal")
+    upgrade(mac)
+
+    assert mac.install(replace(ORDER, api_key="another-key")) == 0
+
+    assert config.read_text().endswith("# by hand\n")
+    assert 'api_key: "devkey"' in config.read_text()
+    assert (mac.root / STATE / "agent.db").read_text() == "journal"
+    assert version_in(mac) == "2"
+    assert "is kept; it has another api_key" in mac.said()
+    assert "another-key" not in mac.said()
+
+
+def test_an_upgrade_that_does_not_stay_up_is_taken_back_and_the_old_agent_runs(mac: FakeMac) -> None:
+    assert mac.install() == 0
+    before = mac.end_state()
+    upgrade(mac)
+    ends_until_back(mac)
+
+    assert mac.install() == 1
+
+    assert "not_running" in mac.said()
+    assert version_in(mac) == "1"
+    assert mac.end_state() == before
+
+
+def ends_until_back(mac: FakeMac) -> None:
+    """Version 2 ends as soon as it is started."""
+
+    def start(_label: str, job: object) -> int:
+        del job
+        mac.launchd.traits.exits_with = 2 if version_in(mac) == "2" else None
+        return 2001
+
+    mac.launchd.start = start
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["-m venv", "-m pip", "-m compileall", "agent --check", "chgrp", "launchctl enable", "launchctl bootstrap"],
+)
+def test_whatever_fails_a_fresh_installation_leaves_nothing(mac: FakeMac, words: str) -> None:
+    before = mac.end_state()
+    mac.pc.fail(words)
+
+    assert mac.install(AS_OTHER) == 1
+
+    assert mac.end_state() == without_empty_opt(before, mac)
+
+
+@pytest.mark.parametrize("words", ["-m venv", "-m pip", "-m compileall", "chgrp", "launchctl bootout"])
+def test_whatever_fails_in_an_upgrade_the_old_agent_runs(mac: FakeMac, words: str) -> None:
+    assert mac.install() == 0
+    before = mac.end_state()
+    upgrade(mac)
+    mac.pc.fail(words)
+
+    assert mac.install() == 1
+
+    assert mac.end_state() == before
+
+
+def test_a_full_disk_before_any_change_leaves_nothing(tmp_path: Path) -> None:
+    for change in range(1, changes_of(tmp_path, lambda mac, **death: mac.install(AS_OTHER, **death)) + 1):
+        mac = FakeMac(tmp_path / f"full{change}")
+        before = mac.end_state()
+
+        mac.install(AS_OTHER, fails_before=change)
+
+        files, *rest = mac.end_state()
+        if mac.launchd.jobs:
+            # Only throwing the old application away comes after the start.
+            assert "not installed" not in mac.said().lower()
+            continue
+        assert (files, *rest) == without_empty_opt(before, mac), (change, mac.said())
+
+
+def test_killed_anywhere_the_next_run_ends_the_same(tmp_path: Path) -> None:
+    expected = installed(tmp_path).end_state()
+    total = changes_of(tmp_path, lambda mac, **death: mac.install(**death))
+
+    for change in range(1, total + 1):
+        mac = FakeMac(tmp_path / f"killed{change}")
+        with pytest.raises(Killed):
+            mac.install(dies_before=change)
+        assert mac.install() == 0, (change, mac.said())
+        assert mac.end_state() == expected, change
+
+
+def test_an_upgrade_killed_anywhere_ends_the_same(tmp_path: Path) -> None:
+    def upgraded(mac: FakeMac, **death: int) -> int:
+        assert mac.install() == 0
+        upgrade(mac)
+        return mac.install(**death)
+
+    reference = FakeMac(tmp_path / "upgraded")
+    assert upgraded(reference) == 0
+    total = changes_of(tmp_path, upgraded)
+
+    for change in range(1, total + 1):
+        mac = FakeMac(tmp_path / f"killed{change}")
+        with pytest.raises(Killed):
+            upgraded(mac, dies_before=change)
+        assert mac.install() == 0, (change, mac.said())
+        assert mac.end_state() == reference.end_state(), change
+
+
+def test_the_uninstaller_cleans_up_after_every_half_done_installation(tmp_path: Path) -> None:
+    total = changes_of(tmp_path, lambda mac, **death: mac.install(AS_OTHER, **death))
+
+    for change in range(1, total + 1):
+        mac = FakeMac(tmp_path / f"half{change}")
+        before = mac.end_state()
+        with pytest.raises(Killed):
+            mac.install(AS_OTHER, dies_before=change)
+
+        assert mac.uninstall() == 0, (change, mac.said())
+
+        assert mac.end_state() == without_empty_opt(before, mac), change
+
+
+def test_an_uninstallation_killed_anywhere_is_finished_by_the_next(tmp_path: Path) -> None:
+    def installed_and_removed(mac: FakeMac, **death: int) -> int:
+        assert mac.install(AS_OTHER) == 0
+        return mac.uninstall(**death)
+
+    total = changes_of(tmp_path, installed_and_removed)
+
+    for change in range(1, total + 1):
+        mac = FakeMac(tmp_path / f"removed{change}")
+        before = mac.end_state()
+        with pytest.raises(Killed):
+            installed_and_removed(mac, dies_before=change)
+        assert mac.uninstall() == 0, (change, mac.said())
+        assert mac.end_state() == without_empty_opt(before, mac), change
+
+
+@pytest.mark.parametrize("damage", ["app", "app/bin/python", "config.yaml", "state", ""])
+def test_a_broken_installation_is_removed_all_the_same(mac: FakeMac, damage: str) -> None:
+    before = mac.end_state()
+    assert mac.install() == 0
+    mac.pc.host().remove(macos.HOME / damage)
+
+    assert mac.uninstall() == 0, mac.said()
+
+    assert mac.end_state() == without_empty_opt(before, mac)
+
+
+def test_removing_what_is_not_there_is_no_failure(mac: FakeMac) -> None:
+    before = mac.end_state()
+
+    assert mac.uninstall() == 0
+
+    assert mac.end_state() == before
+    assert words_said(mac.launchd.calls) == []
+
+
+def test_config_key_and_state_can_be_kept_and_are_roots_then(mac: FakeMac) -> None:
+    assert mac.install(AS_OTHER) == 0
+    (mac.root / STATE / "agent.db").write_text("journal")
+    config = (mac.root / CONFIG).read_text()
+
+    assert mac.uninstall(KEEP) == 0
+
+    left = {name: text for name, text in mac.pc.files().items() if name.startswith("opt/reco3-agent/")}
+    assert left == {
+        CONFIG: f"0600 root {config}",
+        STATE: "0700 root /",
+        f"{STATE}/agent.db": left[f"{STATE}/agent.db"],
+    }
+    assert "/Users/_reco3agent" not in mac.accounts
+
+
+def test_installed_anew_it_takes_up_what_was_kept(mac: FakeMac) -> None:
+    assert mac.install() == 0
+    config = (mac.root / CONFIG).read_text()
+    assert mac.uninstall(KEEP) == 0
+
+    assert mac.install(replace(ORDER, api_key="another-key")) == 0
+
+    assert (mac.root / CONFIG).read_text() == config
+
+
+def test_what_somebody_else_put_there_stays(mac: FakeMac) -> None:
+    assert mac.install() == 0
+    (mac.root / "opt/reco3-agent/notes.txt").write_text("mine")
+
+    assert mac.uninstall() == 0
+
+    assert (mac.root / "opt/reco3-agent/notes.txt").read_text() == "mine"
+    assert "notes.txt" in mac.said()
+
+
+def test_files_go_even_when_launchd_does_not_let_go(mac: FakeMac) -> None:
+    assert mac.install() == 0
+    mac.launchd.traits.leaves_after_looks = 10_000
+
+    assert mac.uninstall() == 1
+
+    assert not (mac.root / PLIST).exists()
+    assert not (mac.root / "opt/reco3-agent").exists()
+    assert "launchd_refused" in mac.said()
+
+
+def changes_of(tmp_path: Path, run: Callable[..., int]) -> int:
+    """How many changes such a run makes; each is a place where it can be cut short."""
+    mac = FakeMac(tmp_path / "count")
+    assert run(mac) == 0, mac.said()
+    total = mac.last_host.changes
+    assert total > 5
+    return total
+
+
+def without_empty_opt(state: tuple[dict[str, str], dict[str, bool], list[str]], mac: FakeMac) -> object:
+    """The state with the folder `/opt`, which the installer made and leaves, as a Mac has it anyway."""
+    files = dict(state[0])
+    if (mac.root / "opt").is_dir():
+        files["opt"] = mac.pc.files()["opt"]
+    return files, *state[1:]
