@@ -8,55 +8,13 @@ documentation and from what people report of macOS 10.9 to 26, and was never com
 import json
 import plistlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fake_launchd_words import CALL_TEXTS, Answer, Job, Traits, description, failed, missing, wants_restart
+
 OLD_VERBS = ("load", "unload", "start", "stop", "list", "remove", "bootstrap")
-CALL_TEXTS = {
-    1: "Operation not permitted",
-    3: "No such process",
-    5: "Input/output error",
-    17: "File exists",
-    36: "Operation now in progress",
-    37: "Operation already in progress",
-    109: "Invalid property list",
-    119: "Service is disabled",
-    122: "Path had bad ownership/permissions",
-}
-
-Answer = tuple[int, str]
-
-
-@dataclass
-class Traits:
-    """What differs between versions of macOS, and what a test wants to go wrong."""
-
-    has_new_verbs: bool = True
-    # What `bootstrap` says to a label that is there, or has not left yet: 5 (since 11), 37, 17 (older ones).
-    taken_code: int = 5
-    # `bootout` of a running job answers before it has gone: 0, or 36 (10.15).
-    leaving_code: int = 0
-    # How often one may look before a job that was booted out has gone.
-    leaves_after_looks: int = 3
-    is_root: bool = True
-    # Verbs that fail, each with its code, as often as said: {"bootstrap": [5, 2]}.
-    failing: dict[str, list[int]] = field(default_factory=dict)
-    # How the job ends when it is started: None lives on; a code makes it end at once.
-    exits_with: int | None = None
-
-
-@dataclass
-class Job:
-    """One loaded service; `pid` 0 is not running."""
-
-    plist: str
-    # Counts what was loaded, so that two jobs of one label are not taken for each other.
-    loaded_at: int = 0
-    pid: int = 0
-    runs: int = 0
-    exit_code: int | None = None
-    looks_left: int | None = None
 
 
 class FakeLaunchd:
@@ -85,7 +43,7 @@ class FakeLaunchd:
             return 1, f'launchctl: unknown subcommand "{verb}"'
         if (codes := self.traits.failing.get(verb)) and codes[1] > 0:
             codes[1] -= 1
-            return _failed(verb, codes[0])
+            return failed(verb, codes[0])
         for label in list(self.jobs):
             self._look(label)
         method = getattr(self, f"_do_{verb}", None)
@@ -124,31 +82,31 @@ class FakeLaunchd:
         if label in ("system", ""):
             return 0, "system = {\n}"
         job = self.jobs.get(label)
-        return _missing(label) if job is None else (0, _description(label, job))
+        return missing(label) if job is None else (0, description(label, job))
 
     def _do_bootstrap(self, rest: list[str]) -> Answer:
         if not self.traits.has_new_verbs:
             raise AssertionError("the bootstrap of launchd 1 starts the whole system: nobody may call it")
         if not self.traits.is_root:
-            return _failed("bootstrap", 1)
+            return failed("bootstrap", 1)
         domain, path = rest
         assert domain == "system", f"a daemon belongs to the system domain, not to {domain}"
         if code := self._fault(path):
-            return _failed("bootstrap", code)
+            return failed("bootstrap", code)
         label = self._read(path)["Label"]
         if self.disabled.get(label):
-            return _failed("bootstrap", 119)
+            return failed("bootstrap", 119)
         if label in self.jobs:
-            return _failed("bootstrap", self.traits.taken_code)
+            return failed("bootstrap", self.traits.taken_code)
         self._load(label, path)
         return 0, ""
 
     def _do_bootout(self, rest: list[str]) -> Answer:
         label = rest[0].removeprefix("system/")
         if not self.traits.is_root:
-            return _failed("bootout", 1)
+            return failed("bootout", 1)
         if label not in self.jobs:
-            return _failed("bootout", 3)
+            return failed("bootout", 3)
         return self._unload(label)
 
     def _do_enable(self, rest: list[str]) -> Answer:
@@ -163,7 +121,7 @@ class FakeLaunchd:
         label = rest[-1].removeprefix("system/")
         job = self.jobs.get(label)
         if job is None:
-            return _missing(label)
+            return missing(label)
         if "-k" in rest and job.pid:
             self.stop(label, job)
             job.pid = 0
@@ -189,7 +147,7 @@ class FakeLaunchd:
     def _do_unload(self, rest: list[str]) -> Answer:
         path = rest[-1]
         if self._fault(path) == 5:
-            return 0, f"launchctl: Couldn't stat(\"{path}\"): No such file or directory\nnothing found to unload"
+            return 0, f'launchctl: Couldn\'t stat("{path}"): No such file or directory\nnothing found to unload'
         label = self._read(path)["Label"]
         if "-w" in rest:
             self.disabled[label] = True
@@ -209,7 +167,7 @@ class FakeLaunchd:
             job = self.jobs.get(rest[0])
             if job is None:
                 old = (1, "launchctl list returned unknown response")
-                return _missing(rest[0]) if self.traits.has_new_verbs else old
+                return missing(rest[0]) if self.traits.has_new_verbs else old
             pid = f'\t"PID" = {job.pid};\n' if job.pid else ""
             return 0, f'{{\n\t"Label" = "{rest[0]}";\n\t"LastExitStatus" = {job.exit_code or 0};\n{pid}}};'
         rows = [f"{job.pid or '-'}\t{job.exit_code or 0}\t{label}" for label, job in sorted(self.jobs.items())]
@@ -291,7 +249,7 @@ class FakeLaunchd:
             self.signal(label, job)
             job.looks_left = self.traits.leaves_after_looks
         code = self.traits.leaving_code
-        return (0, "") if code == 0 else _failed("bootout", code)
+        return (0, "") if code == 0 else failed("bootout", code)
 
     def _look(self, label: str) -> None:
         job = self.jobs[label]
@@ -302,14 +260,6 @@ class FakeLaunchd:
             del self.jobs[label]
         else:
             job.looks_left -= 1
-
-
-def wants_restart(plist: dict[str, Any], exit_code: int) -> bool:
-    """Whether KeepAlive starts a job again that ended so."""
-    keep = plist.get("KeepAlive", False)
-    if isinstance(keep, dict):
-        return "SuccessfulExit" in keep and keep["SuccessfulExit"] == (exit_code == 0)
-    return bool(keep)
 
 
 def words_said(calls: list[list[str]], *verbs: str) -> list[str]:
@@ -324,43 +274,3 @@ def load(path: Path, root: Path) -> FakeLaunchd:
     if path.exists():
         launchd.restore(json.loads(path.read_text()))
     return launchd
-
-
-def _failed(verb: str, code: int) -> Answer:
-    word = {"bootstrap": "Bootstrap", "bootout": "Boot-out", "kickstart": "Could not kickstart service"}.get(verb, verb)
-    more = "\nTry re-running the command as root for richer errors." if code == 5 else ""
-    return code, f"{word} failed: {code}: {CALL_TEXTS.get(code, 'Unknown error')}{more}"
-
-
-def _missing(label: str) -> Answer:
-    return 113, f'Bad request.\nCould not find service "{label}" in domain for system'
-
-
-def _description(label: str, job: Job) -> str:
-    state = "running" if job.pid else "not running"
-    if job.looks_left is not None:
-        state = "SIGTERMed"
-    elif not job.pid and job.exit_code:
-        state = "spawn scheduled"
-    exit_code = "(never exited)" if job.exit_code is None else str(job.exit_code)
-    lines = [
-        f"system/{label} = {{",
-        f"\tactive count = {int(bool(job.pid))}",
-        f"\tpath = {job.plist}",
-        "\ttype = LaunchDaemon",
-        f"\tstate = {state}",
-        "",
-        "\tdefault environment = {",
-        "\t\tPATH => /usr/bin:/bin:/usr/sbin:/sbin",
-        "\t}",
-        "",
-        "\texit timeout = 15",
-        f"\truns = {job.runs}",
-        *([f"\tpid = {job.pid}"] if job.pid else []),
-        f"\tlast exit code = {exit_code}",
-        "\tevent channels = {",
-        "\t\tstate = active",
-        "\t}",
-        "}",
-    ]
-    return "\n".join(lines)

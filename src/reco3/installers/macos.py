@@ -1,9 +1,8 @@
-"""The plan for macOS: a launchd daemon in /opt/reco3-agent, which runs as root unless an account of its own is asked for.
+"""The plan for macOS: a launchd daemon in /opt/reco3-agent, run as root unless an account of its own is asked for.
 
 It refuses to restart anything but the agent, and leaves the old application in place until the new one runs.
 """
 
-import os
 import plistlib
 import sys
 from pathlib import Path, PurePath, PurePosixPath
@@ -111,13 +110,11 @@ def plist_text(source: Source, user: str) -> str:
 
 
 def _python_notes(python: Path, user: str) -> list[str]:
-    owner = os.stat(python).st_uid if python.exists() else 0
+    owner = python.stat().st_uid
     if owner == 0 or user != "root":
         return []
-    return [
-        f"{python} belongs to user {owner}, who can so change what the agent runs as root; "
-        "the Python of python.org belongs to root"
-    ]
+    danger = f"{python} belongs to user {owner}, who can so change what the agent runs as root"
+    return [f"{danger}; the Python of python.org belongs to root"]
 
 
 def _home_step(host: Host) -> Step:
@@ -131,7 +128,7 @@ def _home_step(host: Host) -> Step:
 
 
 def _stop_step(host: Host) -> Step:
-    """Stop the agent of before; undone, that is loaded again, also when it was a run that was killed which stopped it."""
+    """Stop the agent of before; undone, that is loaded again, also when a run that was killed had stopped it."""
 
     def stop() -> None:
         if launchd.is_loaded(host):

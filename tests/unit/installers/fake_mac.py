@@ -1,11 +1,14 @@
 """A Mac below a scratch folder: launchd and the accounts are played, what is theirs is real files elsewhere."""
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from fake_pc import REPOSITORY, FakePc, small_source
 
-from fake_launchd import FakeLaunchd, Traits
+from fake_launchd import FakeLaunchd
+from fake_launchd_words import Traits
 from reco3.installers import macos
 from reco3.installers.orders import InstallOrder, UninstallOrder
 from reco3.installers.programs import Call, Ran
@@ -13,6 +16,17 @@ from reco3.installers.verbs import install, uninstall
 
 ORDER = InstallOrder(base_url="http://127.0.0.1:5001", agent_id="pc-001", api_key="devkey")
 PLIST = "Library/LaunchDaemons/com.reco3.agent.plist"
+
+
+EndState = tuple[dict[str, str], dict[str, bool], list[str]]
+AS_OTHER = replace(ORDER, user="_reco3agent")
+EVERY_MACOS = {
+    "26": Traits(),
+    "12": Traits(taken_code=37),
+    "10.15": Traits(taken_code=37, leaving_code=36, leaves_after_looks=6),
+    "10.11": Traits(taken_code=17),
+    "10.9": Traits(has_new_verbs=False),
+}
 
 
 class FakeMac:
@@ -46,7 +60,7 @@ class FakeMac:
         self.last_host = self.pc.host(is_dry=order.is_dry, **death)
         return uninstall(macos, order, self.last_host)
 
-    def end_state(self) -> tuple[dict[str, str], dict[str, bool], list[str]]:
+    def end_state(self) -> EndState:
         """All that a later run could tell: files with owners and modes, what is loaded and runs, accounts."""
         loaded = {label: bool(job.pid) and job.looks_left is None for label, job in self.launchd.jobs.items()}
         return self.pc.files(), loaded, sorted(self.accounts)
@@ -88,3 +102,20 @@ class FakeMac:
         if rest[0] == "RecordName":
             return Ran(0, f"RecordName: {record.rpartition('/')[2]}")
         return Ran(0, f"{rest[0]}: {known[rest[0]]}" if rest[0] in known else f"No such key: {rest[0]}")
+
+
+def changes_of(tmp_path: Path, run: Callable[..., int]) -> int:
+    """How many changes such a run makes; each is a place where it can be cut short."""
+    mac = FakeMac(tmp_path / "count")
+    assert run(mac) == 0, mac.said()
+    total = mac.last_host.changes
+    assert total > 5
+    return total
+
+
+def without_empty_opt(state: EndState, mac: FakeMac) -> EndState:
+    """The state with the folder `/opt`, which the installer made and leaves, as a Mac has it anyway."""
+    files = dict(state[0])
+    if (mac.root / "opt").is_dir():
+        files["opt"] = mac.pc.files()["opt"]
+    return files, state[1], state[2]

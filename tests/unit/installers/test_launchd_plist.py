@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from fake_pc import REPOSITORY
 
-from fake_launchd import wants_restart
+from fake_launchd_words import wants_restart
 from reco3.installers import macos
 from reco3.installers.launchd import LABEL, PLIST
 from reco3.installers.layouts import Source

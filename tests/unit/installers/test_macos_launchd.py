@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_mac import PLIST, FakeMac
+from fake_mac import EVERY_MACOS, PLIST, FakeMac
 
-from fake_launchd import Traits, words_said
+from fake_launchd import words_said
+from fake_launchd_words import Traits
 from reco3.installers import launchd
 from reco3.installers.troubles import InstallError
 
@@ -15,13 +16,6 @@ LABEL = "com.reco3.agent"
 ENABLE = "enable system/com.reco3.agent"
 BOOTSTRAP = "bootstrap system /Library/LaunchDaemons/com.reco3.agent.plist"
 BOOTOUT = "bootout system/com.reco3.agent"
-EVERY_MACOS = {
-    "26": Traits(),
-    "12": Traits(taken_code=37),
-    "10.15": Traits(taken_code=37, leaving_code=36, leaves_after_looks=6),
-    "10.11": Traits(taken_code=17),
-    "10.9": Traits(has_new_verbs=False),
-}
 
 
 @pytest.fixture(params=EVERY_MACOS)
