@@ -4,6 +4,7 @@ It refuses to restart anything but the agent, and leaves the old application in 
 """
 
 import plistlib
+import re
 import sys
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -26,8 +27,8 @@ from reco3.installers.services import doctor_step, running_step
 from reco3.installers.settings import config_step, kept_config_notes, pins_step
 from reco3.installers.steps import Step
 
-INSTALLER = "install_launchd.sh"
-UNINSTALLER = "uninstall_launchd.sh"
+INSTALLER = "agent/macos/install_launchd.sh"
+UNINSTALLER = "agent/macos/uninstall_launchd.sh"
 # Only root may let launchd restart a system daemon.
 USERS = ("root", USER)
 HOME = PurePosixPath("/opt/reco3-agent")
@@ -40,11 +41,15 @@ LAYOUT = Layout(
     platform="macos",
 )
 PLIST_SOURCE = PurePosixPath("agent/macos/com.reco3.agent.plist")
+# What launchd heard, before the agent's own log was open.
+LAUNCHD_LOG = LAYOUT.log.with_name("launchd.log")
+LAST_LINES = 15
 
 
 def install_steps(order: InstallOrder, host: Host, source: Source) -> list[Step]:
     """What to do: the agent that runs is stopped only once all for the new one is ready."""
-    user = order.user or USERS[0]
+    before = installed_user(host)
+    user = order.user or before or USERS[0]
 
     def seal(path: PurePath) -> None:
         host.give(path, user, mode=0o600)
@@ -59,7 +64,7 @@ def install_steps(order: InstallOrder, host: Host, source: Source) -> list[Step]
         pins_step(host, LAYOUT, order, seal=seal),
         _stop_step(host),
         swap_step(host, LAYOUT),
-        _owners_step(host, user),
+        _owners_step(host, user, before),
         _plist_step(host, plist_text(source, user)),
     ]
     if not order.is_started:
@@ -67,7 +72,7 @@ def install_steps(order: InstallOrder, host: Host, source: Source) -> list[Step]
     return [
         *steps,
         _load_step(host),
-        running_step(host, lambda: launchd.process_id(host), layout=LAYOUT, undo=lambda: None),
+        running_step(host, lambda: launchd.process_id(host), layout=LAYOUT, last_words=lambda: _last_words(host)),
         forget_old_step(host, LAYOUT),
         doctor_step(host, LAYOUT),
     ]
@@ -90,7 +95,8 @@ def uninstall_steps(order: UninstallOrder, host: Host) -> list[Step]:
 
 def notes(order: InstallOrder, host: Host) -> list[str]:
     """What whoever installs should know beforehand."""
-    return [*kept_config_notes(host, LAYOUT, order), *_python_notes(Path(sys.executable), order.user or USERS[0])]
+    user = order.user or installed_user(host) or USERS[0]
+    return [*kept_config_notes(host, LAYOUT, order), *_python_notes(Path(sys.executable), user)]
 
 
 def farewell(order: InstallOrder) -> str:
@@ -98,6 +104,15 @@ def farewell(order: InstallOrder) -> str:
     if not order.is_started:
         return f"Installed. It starts with the next boot, or by: sudo launchctl bootstrap system {PLIST}"
     return f"Installed and running. Its log: {LAYOUT.log}; what it may do here: {LAYOUT.config}"
+
+
+def installed_user(host: Host) -> str | None:
+    """Whom the installed daemon runs as; None when none is installed."""
+    text = host.text(PLIST)
+    if text is None:
+        return None
+    found = re.search(r"<key>UserName</key>\s*<string>([^<]+)</string>", text)
+    return found[1] if found else "root"
 
 
 def plist_text(source: Source, user: str) -> str:
@@ -141,26 +156,34 @@ def _stop_step(host: Host) -> Step:
     return Step(title="stop the agent, if it runs", do=stop, undo=start_again)
 
 
-def _owners_step(host: Host, user: str) -> Step:
-    """Give the service's user what it writes to, and administrators the log to read."""
-    log = LAYOUT.log.parent
-    were_there = {path: host.exists(path) for path in (LAYOUT.state, log)}
+def _owners_step(host: Host, user: str, before: str | None) -> Step:
+    """Give the service's user what it writes to, and administrators the log to read.
 
-    def give() -> None:
-        host.make_folder(LAYOUT.state, 0o700)
-        host.give(LAYOUT.state, user)
-        host.give(LAYOUT.config, user, mode=0o600)
-        host.make_folder(log, 0o750)
-        host.give(log, user)
-        # New files take the group of their folder on macOS, so this holds for what the agent writes later.
-        host.must(["chgrp", "-R", "admin", log], code="log_folder", to_do="see who may write to /var/log")
+    What is in a folder changes hands only when the user changes: another one could have laid out links in it.
+    """
+    log = LAYOUT.log.parent
+    modes = {LAYOUT.state: 0o700, log: 0o750}
+    were_there = {folder: host.exists(folder) for folder in modes}
+
+    def give_all(owner: str, *, is_new: bool) -> None:
+        host.give(LAYOUT.config, owner, mode=0o600)
+        for folder, mode in modes.items():
+            host.make_folder(folder, mode)
+            if is_new or not were_there[folder]:
+                host.give(folder, owner)
+        if is_new or not were_there[log]:
+            # New files take the group of their folder on macOS, so this holds for what the agent writes later.
+            host.must(["chgrp", "-R", "admin", log], code="log_folder", to_do="see who may write to /var/log")
 
     def undo() -> None:
-        for path, was_there in were_there.items():
+        for folder, was_there in were_there.items():
             if not was_there:
-                host.remove(path)
+                host.remove(folder)
+        if before not in {None, user}:
+            give_all(str(before), is_new=True)
 
-    return Step(title="make the folders for state and log", do=give, undo=undo)
+    title = f"give config, state and log to {user}"
+    return Step(title=title, do=lambda: give_all(user, is_new=before != user), undo=undo)
 
 
 def _plist_step(host: Host, text: str) -> Step:
@@ -185,6 +208,10 @@ def _enable_step(host: Host) -> Step:
 
 def _load_step(host: Host) -> Step:
     return Step(title="load it into launchd", do=lambda: launchd.load(host), undo=lambda: launchd.unload(host))
+
+
+def _last_words(host: Host) -> str:
+    return "\n".join((host.text(LAUNCHD_LOG) or "").splitlines()[-LAST_LINES:])
 
 
 def _unfinished(path: PurePosixPath) -> PurePosixPath:

@@ -59,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
 def read_install(
     words: Sequence[str], *, program: str, users: Sequence[str] = (), read_stdin: Callable[[], str] | None = None
 ) -> InstallOrder:
-    """Read the words after `install_*`; `users` are those whom the service may run as, the default first.
+    """Read the words after `install_*`; `users` are those whom the service may run as.
 
     Raises: InstallError; SystemExit after --help.
     """
@@ -125,7 +125,7 @@ def _install_parser(program: str, users: Sequence[str]) -> argparse.ArgumentPars
     parser.add_argument("--no-start", action="store_true", help="let it start with the next boot, not now")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     if users:
-        parser.add_argument("--user", choices=users, default=users[0], help=f"whom it runs as; default: {users[0]}")
+        parser.add_argument("--user", choices=users, help=f"whom it runs as; default: as before, at first {users[0]}")
     return parser
 
 

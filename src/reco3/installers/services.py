@@ -18,15 +18,25 @@ LOOK_EVERY_S = 0.5
 LAST_LINES = 15
 
 
-def running_step(host: Host, process_of: Callable[[], str | None], *, layout: Layout, undo: Callable[[], None]) -> Step:
-    """Wait until the service manager names the same process for 3 s; `process_of` asks it, None: not running."""
+def running_step(
+    host: Host,
+    process_of: Callable[[], str | None],
+    *,
+    layout: Layout,
+    undo: Callable[[], None] = lambda: None,
+    last_words: Callable[[], str] = lambda: "",
+) -> Step:
+    """Wait until the service manager names the same process for 3 s; `process_of` asks it, None: not running.
+
+    `last_words` tells what the service manager heard of an agent that ended before it could open its log.
+    """
 
     def wait() -> None:
         if host.is_dry or _is_steady(host, process_of):
             return
         raise InstallError(
             "not_running",
-            f"the service does not stay up for {STEADY_FOR_S:.0f} s{_end_of_log(host, layout)}",
+            f"the service does not stay up for {STEADY_FOR_S:.0f} s{_end_of_log(host, layout)}{_heard(last_words())}",
             "do what its log says, then run the same again",
         )
 
@@ -60,6 +70,10 @@ def doctor_lines(output: str) -> list[str]:
 
 def _cure(check: dict[str, Any]) -> str:
     return f" -> {check['to_do']}" if check.get("to_do") else ""
+
+
+def _heard(words: str) -> str:
+    return f"\nwhat the service manager heard:\n{words}" if words else ""
 
 
 def _is_steady(host: Host, process_of: Callable[[], str | None]) -> bool:

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from reco3.installers.host import Host
@@ -16,6 +17,7 @@ from reco3.installers.steps import Step, take, take_all
 from reco3.installers.troubles import InstallError
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+SCRATCH_VARIABLE = "RECO3_INSTALL_ROOT"
 SYSTEMS = ("linux", "macos", "windows")
 # What is installed is for others to read, but for what is made private by name.
 UMASK = 0o022
@@ -66,7 +68,7 @@ def main(words: Sequence[str], source: Source) -> int:
 
 def install(plan: Plan, order: InstallOrder, source: Source, host: Host | None = None) -> int:
     """Take the steps of an installation."""
-    host = host or Host(_say, is_dry=order.is_dry)
+    host = host or _host(is_dry=order.is_dry)
     for note in plan.notes(order, host):
         host.say(f"note: {note}")
     try:
@@ -80,7 +82,7 @@ def install(plan: Plan, order: InstallOrder, source: Source, host: Host | None =
 
 def uninstall(plan: Plan, order: UninstallOrder, host: Host | None = None) -> int:
     """Take the steps of an uninstallation, each whatever came of the others."""
-    host = host or Host(_say, is_dry=order.is_dry)
+    host = host or _host(is_dry=order.is_dry)
     failures = take_all(plan.uninstall_steps(order, host), say=host.say)
     for failure in failures:
         host.say(f"left: {failure}")
@@ -89,6 +91,20 @@ def uninstall(plan: Plan, order: UninstallOrder, host: Host | None = None) -> in
     elif not failures:
         host.say("Removed." if not order.keeps_config else "Removed; config, key and state are kept.")
     return EXIT_FAILED if failures else EXIT_OK
+
+
+def _host(*, is_dry: bool) -> Host:
+    """This PC, or for a trial a folder that stands in for it, where owners are only said."""
+    scratch = os.environ.get(SCRATCH_VARIABLE)
+    if not scratch:
+        return Host(_say, is_dry=is_dry)
+    root = Path(scratch).resolve()
+    return Host(
+        _say,
+        root=root,
+        is_dry=is_dry,
+        owners=lambda path, owner: _say(f"      give /{path.relative_to(root)} to {owner}"),
+    )
 
 
 def _say(line: str) -> None:

@@ -23,7 +23,7 @@ def test_the_contracts_words_are_key_server_and_name() -> None:
     order = read("devkey", URL, "pc-001")
 
     assert (order.api_key, order.base_url, order.agent_id, order.token) == ("devkey", URL, "pc-001", None)
-    assert (order.user, order.is_dry, order.is_started, order.pins) == ("reco3-agent", False, True, ())
+    assert (order.user, order.is_dry, order.is_started, order.pins) == (None, False, True, ())
 
 
 def test_a_key_comes_from_standard_input_or_a_file_of_any_line_end(tmp_path: Path) -> None:

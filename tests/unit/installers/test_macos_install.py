@@ -188,6 +188,36 @@ def test_another_account_owns_what_it_writes_to(mac: FakeMac) -> None:
     assert "<string>_reco3agent</string>" in (mac.root / PLIST).read_text()
 
 
+def test_who_it_runs_as_stays_until_another_is_asked_for(mac: FakeMac) -> None:
+    for order, owner in ((AS_OTHER, "_reco3agent"), (ORDER, "_reco3agent"), (replace(ORDER, user="root"), "root")):
+        assert mac.install(order) == 0, mac.said()
+        listing = modes_and_owners(mac)
+        assert (listing[CONFIG], listing[STATE]) == (f"0600 {owner}", f"0700 {owner}")
+        assert ("<string>_reco3agent</string>" in (mac.root / PLIST).read_text()) == (owner != "root")
+
+
+def test_a_change_of_the_account_that_fails_is_taken_back(mac: FakeMac) -> None:
+    assert mac.install() == 0
+    before = mac.end_state()
+    mac.launchd.start = lambda _label, _job: 0 if "UserName" in (mac.root / PLIST).read_text() else 3001
+
+    assert mac.install(AS_OTHER) == 1
+
+    assert mac.end_state() == before
+
+
+def test_what_launchd_heard_is_told_when_it_does_not_stay_up(mac: FakeMac) -> None:
+    def start(_label: str, _job: object) -> int:
+        (mac.root / "var/log/reco3-agent/launchd.log").write_text("config.yaml:3: no such key")
+        return 0
+
+    mac.launchd.start = start
+
+    assert mac.install() == 1
+
+    assert "config.yaml:3: no such key" in mac.said()
+
+
 def test_the_account_gets_an_id_that_nobody_has(mac: FakeMac) -> None:
     mac.accounts["/Users/_somebody"] = {"UniqueID": "499"}
     mac.accounts["/Groups/_others"] = {"PrimaryGroupID": "498"}
@@ -252,7 +282,7 @@ def test_whatever_fails_a_fresh_installation_leaves_nothing(mac: FakeMac, words:
     assert mac.end_state() == without_empty_opt(before, mac)
 
 
-@pytest.mark.parametrize("words", ["-m venv", "-m pip", "-m compileall", "chgrp", "launchctl bootout"])
+@pytest.mark.parametrize("words", ["-m venv", "-m pip", "-m compileall", "launchctl bootout"])
 def test_whatever_fails_in_an_upgrade_the_old_agent_runs(mac: FakeMac, words: str) -> None:
     assert mac.install() == 0
     before = mac.end_state()
