@@ -82,7 +82,7 @@ class Pc:
         return time.monotonic() - started_at
 
     def pid(self) -> str:
-        return self.must("systemctl", "show", "--property=MainPID", "--value", UNIT).strip()
+        return self.run("systemctl", "show", "--property=MainPID", "--value", UNIT).stdout.strip()
 
 
 def wait_for(is_so: Callable[[], bool], complaint: str, *, within_s: float = 40) -> None:
@@ -136,7 +136,7 @@ def test_a_pc_is_installed_crashes_reboots_is_upgraded_and_is_as_before_in_the_e
     check_installed(pc, installed, before)
 
     seen, pid = pc.last_seen(), pc.pid()
-    pc.must("kill", "-9", pid)
+    pc.must("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
     wait_for(lambda: pc.pid() not in {pid, "0"}, "systemd never started it again")
     print(f"ONLINE again {pc.wait_online(after=seen):.1f} s after systemd had started it again")
     assert pc.must("systemctl", "show", "--property=NRestarts", "--value", UNIT).strip() == "1"
@@ -166,8 +166,8 @@ def check_installed(pc: Pc, installed: dict[str, Any], before: dict[str, Any]) -
     for name in (CONFIG, "/etc/passwd", "/usr/bin/x"):
         assert "Read-only file system" in pc.run(*as_the_agent_sees, name).stderr
     pc.must(*as_the_agent_sees, "/opt/reco3-agent/state/x")
-    assert "apply_enabled: false" in pc.must("cat", CONFIG)
-    assert "devkey" not in pc.must("cat", "/var/log/reco3-agent/agent.log")
+    assert "\n  apply_enabled: false" in pc.run("cat", CONFIG).stdout
+    assert "devkey" not in pc.run("cat", "/var/log/reco3-agent/agent.log").stdout
 
 
 def test_an_installer_killed_at_any_time_is_finished_by_the_next_or_removed(pc: Pc) -> None:
@@ -184,6 +184,22 @@ def test_an_installer_killed_at_any_time_is_finished_by_the_next_or_removed(pc: 
     pc.wait_online(after=None)
     pc.must(UNINSTALL)
     check_same(before, pc.listing())
+
+
+def test_a_program_that_a_command_started_outlives_the_agent_and_is_named_by_the_uninstaller(pc: Pc) -> None:
+    pc.must(INSTALL, *WORDS, "--user", "root")
+    cgroup = f"/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs"
+    pc.must("sh", "-c", f"(echo $$ > {cgroup}; exec setsid sleep 1234) >/dev/null 2>&1 & echo $!")
+    wait_for(lambda: len(pc.run("cat", cgroup).stdout.split()) == 2, "it never was in the service's group")
+    pid = pc.pid()
+    (program,) = set(pc.run("cat", cgroup).stdout.split()) - {pid}
+
+    pc.must("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
+    wait_for(lambda: pc.pid() not in {pid, "0"}, "systemd never started it again")
+
+    assert pc.must("cat", f"/proc/{program}/comm").strip() == "sleep"
+    assert f"go on, because commands had started them: {program}" in pc.must(UNINSTALL)
+    assert pc.must("cat", f"/proc/{program}/comm").strip() == "sleep"
 
 
 def test_an_upgrade_that_does_not_run_leaves_the_old_agent_online(pc: Pc) -> None:
