@@ -221,7 +221,7 @@ def test_an_upgrade_that_does_not_run_leaves_the_old_agent_online(pc: Pc) -> Non
     pc.wait_online(after=pc.last_seen())
 
 
-def test_a_pc_is_enrolled_by_a_token_and_restarts_a_service_as_root(pc: Pc) -> None:
+def test_a_refused_token_leaves_nothing_and_the_root_variant_comes_online(pc: Pc) -> None:
     pc.must("sh", "-c", "echo not-a-token > /srv/token; chmod 600 /srv/token")
     before = pc.listing()
 
