@@ -70,7 +70,8 @@ def pins_step(host: Host, layout: Layout, order: InstallOrder, *, seal: Seal) ->
 
     def unpin() -> None:
         if before and before[0] and host.exists(layout.config):
-            _write_sealed(host, layout.config, before[0], seal)
+            _write_sealed(host, layout.new_config, before[0], seal)
+            host.rename(layout.new_config, layout.config)
 
     return Step(title="pin the approvers", is_done=lambda: not missing(), do=pin_them, undo=unpin)
 
