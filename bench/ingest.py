@@ -54,7 +54,7 @@ def ingest(ground: Ground) -> Section:
     """Measure ours, its bounds, and the pushgateway."""
     missing: list[str] = []
     pushed: tuple[Pushed, ...] = ()
-    ours, open_loop, commands = _measure_ours(ground)
+    ours, open_loops, commands = _measure_ours(ground)
     try:
         pushed = _measure_pushes(ground)
     except (PeerMissing, PartDied, ScriptFailed) as err:
@@ -64,14 +64,14 @@ def ingest(ground: Ground) -> Section:
         name="ingest",
         title="Ingest: durable heartbeats",
         headlines=(*_headlines(rates), *_push_headlines(rates[DURABLE], pushed)),
-        tables=(_closed_table(ours, rates), _open_table(open_loop), *_push_tables(pushed)),
-        notes=_notes(ours, open_loop),
+        tables=(_closed_table(ours, rates), _open_table(open_loops), *_push_tables(pushed)),
+        notes=_notes(ours, open_loops),
         commands=(*commands, *(line for each in pushed for line in each.commands)),
         missing=tuple(missing),
     )
 
 
-def _measure_ours(ground: Ground) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any], tuple[str, ...]]:
+def _measure_ours(ground: Ground) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]], tuple[str, ...]]:
     folder = ground.folder / "ingest"
     folder.mkdir(parents=True)
     keys = folder / "keys.txt"
@@ -90,15 +90,18 @@ def _measure_ours(ground: Ground) -> tuple[dict[str, list[dict[str, Any]]], dict
             ECHO: (f"http://127.0.0.1:{port}", ["--closed"]),
         }
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in aims}
+        open_loops: list[dict[str, Any]] = []
         commands = [ours.command, bare.command, shown(echo_argv)]
         for _ in range(1 if ground.is_quick else REPEATS):
             for name, (url, pace) in aims.items():
                 runs[name].append(_load(ground, url, pace, commands))
+                if name == DURABLE:
+                    # At once, so that the share is one of the very rate that this machine has at the moment.
+                    rate = OPEN_LOOP_SHARE * runs[DURABLE][-1]["answered_per_s"]
+                    open_loops.append(_load(ground, ours.base_url, ["--rate", f"{rate:.0f}"], commands))
         if bare.agent_count():
             raise ScriptFailed("the server with its storing cut out has stored something: the comparison is void")
-        rate = OPEN_LOOP_SHARE * statistics.median(run["answered_per_s"] for run in runs[DURABLE])
-        open_loop = _load(ground, ours.base_url, ["--rate", f"{rate:.0f}"], commands)
-    return runs, open_loop, tuple(dict.fromkeys(commands))
+    return runs, open_loops, tuple(dict.fromkeys(commands))
 
 
 def _load(ground: Ground, url: str, pace: Sequence[str], commands: list[str]) -> dict[str, Any]:
@@ -171,15 +174,16 @@ def _closed_table(runs: dict[str, list[dict[str, Any]]], rates: dict[str, list[f
     return Table(f"{CONNECTIONS} connections, median of {len(rates[DURABLE])} (range)", head, rows)
 
 
-def _open_table(run: dict[str, Any]) -> Table:
+def _open_table(runs: Sequence[dict[str, Any]]) -> Table:
     row = (
-        f"{run['asked_per_s']:,.0f}",
-        f"{run['answered_per_s']:,.0f}",
-        *(_latency([run], name) for name in ("p50", "p99", "p99.9", "max")),
-        _errors([run]),
+        spread([run["asked_per_s"] for run in runs]),
+        spread([run["answered_per_s"] for run in runs]),
+        *(_latency(runs, name) for name in ("p50", "p99", "p99.9", "max")),
+        _errors(runs),
     )
     head = ("asked/s", "answered/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "errors")
-    return Table(f"Open loop at {OPEN_LOOP_SHARE:.0%}, from the moment each was due", head, (row,))
+    title = f"Open loop at {OPEN_LOOP_SHARE:.0%} of the closed loop just before, from the moment each was due; median"
+    return Table(f"{title} of {len(runs)} (range)", head, (row,))
 
 
 def _push_tables(pushed: Sequence[Pushed]) -> tuple[Table, ...]:
@@ -200,14 +204,14 @@ def _errors(runs: Sequence[dict[str, Any]]) -> str:
     return str(sum(count for run in runs for count in run["errors"].values()))
 
 
-def _notes(runs: dict[str, list[dict[str, Any]]], open_loop: dict[str, Any]) -> tuple[str, ...]:
+def _notes(runs: dict[str, list[dict[str, Any]]], open_loops: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     own_cores = max(run["own_cpu_cores"] for each in runs.values() for run in each)
     return (
         f"{PCS:,} PCs in turn; a heartbeat is answered after its commit reached the disk (`synchronous=FULL`).",
         "Server and generator have a core each; the pushgateway may use both.",
         "The server without storing is the same code with the one call that stores replaced; it kept nothing.",
         f"The generator used {own_cores:.2f} cores at most.",
-        f"{open_loop['unsent_at_the_end']} requests of the open loop were never sent.",
+        f"{sum(run['unsent_at_the_end'] for run in open_loops)} requests of the open loops were never sent.",
         "A pushgateway checks each push against everything it holds, so its cost grows with the groups.",
         "A pushgateway keeps the newest values of each group in memory, and writes its file now and then.",
     )

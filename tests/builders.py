@@ -229,7 +229,7 @@ def rig(
         clock=clock,
         announcer=announcer,
         wakeups=wakeups,
-        agents=AgentService(outside, heartbeat_audit),
+        agents=AgentService(outside, heartbeat_audit, clones),
         history=HistoryService(outside, Keeping()),
         logs=LogService(outside, recorder),
         commands=CommandService(outside, wakeups, approval_required=approval_required),

@@ -5,7 +5,6 @@ It listens on a Unix socket in its own folder and nowhere else, and is gone when
 
 import contextlib
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -108,6 +107,8 @@ def _give_away(folder: Path) -> list[str]:
     """PostgreSQL refuses to run as root: root hands the folder to another user and speaks through runuser."""
     if os.geteuid() != 0:
         return []
+    import pwd  # noqa: PLC0415 - not on Windows, where this file is imported too
+
     users = {entry.pw_name for entry in pwd.getpwall()}
     user = "postgres" if "postgres" in users else "nobody"
     shutil.chown(folder, user)

@@ -72,6 +72,7 @@ class ServerProcess:
             "PYTHONWARNINGS": "error",
             **environment,
         }
+        self.argv = [sys.executable, str(ROOT / "app.py")]
         self._log_path = folder / "server.log"
         self._log_before = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,7 +99,7 @@ class ServerProcess:
         with self._log_path.open("ab") as log:
             self._log_before = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "app.py")],
+                self.argv,
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

@@ -35,7 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(f"reco3: there is no command {ascii(name)[:60]}\n\n{USAGE}", end="", file=sys.stderr)
         return BAD_USAGE
-    return command(rest)
+    try:
+        return command(rest)
+    except ModuleNotFoundError as err:
+        return _explain(err, name)
+
+
+def _explain(err: ModuleNotFoundError, command: str) -> int:
+    from reco3.extras import advice
+
+    line = advice(command, err.name or "")
+    if line is None:
+        raise err
+    print(line, file=sys.stderr)
+    return BAD_USAGE
 
 
 def _agent(arguments: Sequence[str]) -> int:
@@ -82,7 +95,9 @@ def _enrol(arguments: Sequence[str]) -> int:
 
 def _demo(arguments: Sequence[str]) -> int:
     from reco3.demo.stage import main as run_demo
+    from reco3.extras import need_server
 
+    need_server()
     return run_demo(arguments)
 
 
@@ -105,6 +120,9 @@ def _server(arguments: Sequence[str]) -> int:
         return BAD_USAGE if arguments[0] not in ("-h", "--help") else 0
     import logging
 
+    from reco3.extras import need_server
+
+    need_server()
     from reco3.server.domain.errors import StartRefused
     from reco3.server.wiring import run_server
 

@@ -11,6 +11,8 @@ from world import World
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGS = [
+    # A name that is this machine but that Chromium does not take for it: what a page by plain http may do.
+    "--host-resolver-rules=MAP plain-http.test 127.0.0.1",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",

@@ -28,11 +28,13 @@ def server() -> Iterator[PageServer]:
 
 @pytest.fixture
 def open_page(chromium: Browser, server: PageServer) -> Iterator[OpenPage]:
-    """Open `/r3`; `has_clock` lets the test move the page's time, `width` is the window's."""
+    """Open `/r3`; `has_clock` lets the test move the page's time, `width` is the window's, `host` the server's name."""
     contexts: list[BrowserContext] = []
     script_errors: list[str] = []
 
-    def open_one(*, width: int = 1280, has_clock: bool = False, path: str = "/r3", **options: Any) -> Page:
+    def open_one(
+        *, width: int = 1280, has_clock: bool = False, path: str = "/r3", host: str = "127.0.0.1", **options: Any
+    ) -> Page:
         viewport = {"width": width, "height": 900}
         context = chromium.new_context(viewport=viewport, timezone_id="UTC", **options)
         contexts.append(context)
@@ -42,7 +44,7 @@ def open_page(chromium: Browser, server: PageServer) -> Iterator[OpenPage]:
         page.on("pageerror", lambda error: script_errors.append(str(error)))
         if has_clock:
             page.clock.install()
-        page.goto(server.url + path)
+        page.goto(server.url.replace("127.0.0.1", host) + path)
         return page
 
     yield open_one

@@ -44,14 +44,17 @@ class Newcomer:
             return ""
         argv = [self._filled_in(word) for word in shlex.split(shown)]
         assert argv[0] == "reco3", shown
-        program = [sys.executable, "-m", "reco3.cli", *argv[1:]]
-        with Terminal(program, cwd=self.world.folder, environment=self._environment) as terminal:
+        with Terminal(self.program(argv[1:]), cwd=self.world.folder, environment=self._environment) as terminal:
             for question, answer in _questions(argv[1:]):
                 terminal.answer(question, answer)
             code, seen = terminal.end()
         assert code == 0, f"{shown}\n{seen}"
         self._remember(seen)
         return seen
+
+    def program(self, words: list[str]) -> list[str]:
+        """What runs `reco3` with these words."""
+        return [sys.executable, "-m", "reco3.cli", *words]
 
     @property
     def _environment(self) -> dict[str, str]:

@@ -15,14 +15,17 @@ pytest_plugins = ("page_fixtures",)
 
 APPROVE = "/api/agent-commands/c-1/approve"
 PINS = {"approvers_pinned": 1, "approvals_required": 1, "trust_version": "0123456789abcdef"}
+PLAIN_HTTP = "plain-http.test"
 MARKUP = '<img src=x onerror="window.pwned=1">'
 BIDI = "\u202e"
 
 
-def open_queue(server: PageServer, open_page: OpenPage, *rows: dict[str, object], width: int = 390) -> Page:
+def open_queue(
+    server: PageServer, open_page: OpenPage, *rows: dict[str, object], width: int = 390, host: str = "127.0.0.1"
+) -> Page:
     server.agents = server.agents or [agent("pc-001")]
     server.commands = list(rows)
-    page = open_page(width=width)
+    page = open_page(width=width, host=host)
     expect(page.locator(".connection")).to_have_text("Live")
     expect(page.locator(".command")).to_have_count(len(rows))
     wait_until_settled(page)
@@ -75,6 +78,29 @@ def test_without_pins_an_approval_is_unsigned_and_the_page_says_so(server: PageS
         "expect": {"pid": 4711, "create_time_ms": 1_795_439_002_000},
         "body_sha256": hashlib.sha256(envelope_of(server.commands[0])).hexdigest(),
     }
+
+
+def test_a_page_by_plain_http_from_another_machine_can_say_yes(server: PageServer, open_page: OpenPage) -> None:
+    page = open_queue(server, open_page, command("c-1"), host=PLAIN_HTTP)
+    assert page.evaluate("isSecureContext") is False
+
+    dialog = ask_to_approve(page)
+    expect(dialog).to_contain_text("Restart nginx")
+    dialog.get_by_role("button", name="Approve").click()
+
+    expect(dialog).to_have_count(0)
+    assert server.asked("POST", APPROVE) == [{"expect": {"pid": 4711, "create_time_ms": 1_795_439_002_000}}]
+
+
+def test_a_page_by_plain_http_says_why_it_cannot_sign(server: PageServer, open_page: OpenPage) -> None:
+    server.access.pc = PINS
+    page = open_queue(server, open_page, command("c-1"), host=PLAIN_HTTP)
+
+    dialog = ask_to_approve(page)
+
+    expect(dialog).to_contain_text("Open it by https, or approve in a terminal with reco3 approve.")
+    expect(dialog.get_by_role("button", name="Approve")).to_be_disabled()
+    assert server.asked("POST", APPROVE) == []
 
 
 def test_a_pc_with_pins_and_a_person_without_a_key_get_a_next_step(server: PageServer, open_page: OpenPage) -> None:

@@ -7,18 +7,30 @@ import stat
 import subprocess
 from pathlib import Path
 
-# The kernel's, what lives until the next boot, journals, and what the tests themselves put there.
-LEFT_OUT = {
-    f"/{name}" for name in ("proc", "sys", "dev", "run", "tmp", "mnt", "srv", "var/log/journal", "var/lib/systemd")
-}
+# The kernel's, what lives until the next boot, journals, the list of boots, and what the tests themselves put there.
+VOLATILE = (
+    "proc",
+    "sys",
+    "dev",
+    "run",
+    "tmp",
+    "mnt",
+    "srv",
+    "var/tmp",
+    "var/log/journal",
+    "var/log/wtmp",
+    "var/lib/systemd",
+)
+LEFT_OUT = {f"/{name}" for name in VOLATILE}
 
 
 def files() -> dict[str, str]:
     listing = {}
     for folder, folders, names in os.walk("/"):
         folders[:] = [each for each in folders if str(Path(folder, each)) not in LEFT_OUT]
-        for name in (*folders, *names):
-            path = Path(folder, name)
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            if str(path) in LEFT_OUT:
+                continue
             about = path.lstat()
             what = f"{stat.filemode(about.st_mode)} {about.st_uid}:{about.st_gid}"
             if path.is_symlink():

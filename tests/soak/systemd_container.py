@@ -44,18 +44,33 @@ class Container:
 
     def reboot(self, log: Path) -> None:
         """Let its systemd reboot it, as a person would."""
-        before = self._init_pid
-        self.call(["systemctl", "reboot"])
+        assert self._nspawn is not None
+        before, self._init_pid = self._init_pid, 0
+        self.call(["systemctl", "reboot"], init_pid=before)
         deadline = time.monotonic() + BOOTED_WITHIN_S
-        while self._first_child() in {0, before}:
+        while self._nspawn.poll() is None and self._first_child() in {0, before}:
             assert time.monotonic() < deadline, log.read_text(errors="replace")
             time.sleep(0.3)
-        self._init_pid = 0
-        self._wait_until_up(log)
+        if self._nspawn.poll() is None:
+            self._wait_until_up(log)
+        else:
+            # Where /run is no tmpfs, nspawn gives up between shutting down and booting, and we do the latter.
+            self.boot(log)
 
-    def call(self, argv: Sequence[str], *, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
+    def call(
+        self, argv: Sequence[str], *, timeout_s: float = 60, init_pid: int | None = None
+    ) -> "subprocess.CompletedProcess[str]":
         """Run an argv within, as a process of the container's own."""
-        enter = ["nsenter", f"--target={self._init_pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        enter = [
+            "nsenter",
+            f"--target={init_pid or self._init_pid}",
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--net",
+            "--pid",
+            "--cgroup",
+        ]
         return subprocess.run([*enter, *argv], capture_output=True, text=True, timeout=timeout_s, check=False)
 
     def stop(self) -> None:
@@ -77,7 +92,10 @@ class Container:
 
     def _first_child(self) -> int:
         assert self._nspawn is not None
-        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
+        try:
+            children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
+        except OSError:
+            return 0
         return int(children[0]) if children else 0
 
     def _is_up(self) -> bool:

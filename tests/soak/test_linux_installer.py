@@ -5,6 +5,7 @@ RECO3_SOAK=1 runs it (some minutes); it needs root. A real server runs in the co
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,6 +44,13 @@ import json, urllib.request
 asked = urllib.request.Request("http://127.0.0.1:5001/api/r3/agents", headers={"X-API-Key": "operator"})
 print(urllib.request.urlopen(asked, timeout=5).read().decode())
 """
+MAKE_TOKEN = """\
+import json, urllib.request
+headers = {"X-API-Key": "operator", "Content-Type": "application/json"}
+asked = urllib.request.Request("http://127.0.0.1:5001/api/enrolment-tokens", b'{"agent_id": "pc-002"}', headers)
+print(json.load(urllib.request.urlopen(asked, timeout=5))["token"])
+"""
+ALICE = "alice:ed25519:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="
 # useradd and userdel keep the lists of before.
 ACCOUNT_COPIES = {"/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock"}
 
@@ -82,7 +90,7 @@ class Pc:
         return time.monotonic() - started_at
 
     def pid(self) -> str:
-        return self.must("systemctl", "show", "--property=MainPID", "--value", UNIT).strip()
+        return self.run("systemctl", "show", "--property=MainPID", "--value", UNIT).stdout.strip()
 
 
 def wait_for(is_so: Callable[[], bool], complaint: str, *, within_s: float = 40) -> None:
@@ -135,21 +143,22 @@ def test_a_pc_is_installed_crashes_reboots_is_upgraded_and_is_as_before_in_the_e
     installed = pc.listing()
     check_installed(pc, installed, before)
 
-    seen, pid = pc.last_seen(), pc.pid()
-    pc.must("kill", "-9", pid)
+    pid = pc.pid()
+    pc.must("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
     wait_for(lambda: pc.pid() not in {pid, "0"}, "systemd never started it again")
-    print(f"ONLINE again {pc.wait_online(after=seen):.1f} s after systemd had started it again")
+    print(f"ONLINE by a new heartbeat {pc.wait_online(after=pc.last_seen()):.1f} s after systemd had started it again")
     assert pc.must("systemctl", "show", "--property=NRestarts", "--value", UNIT).strip() == "1"
 
-    seen = pc.last_seen()
     pc.container.reboot(pc.log)
-    print(f"ONLINE {pc.wait_online(after=seen):.1f} s after the reboot")
+    wait_for(lambda: pc.run("/usr/bin/python3", "-c", ASK).returncode == 0, "the server never answered again")
+    # The server remembers the heartbeats of before.
+    print(f"ONLINE by a new heartbeat {pc.wait_online(after=pc.last_seen()):.1f} s after the reboot")
 
     pc.must("sed", "-i", "s/^  log_files: \\[\\]/  log_files: [] # mine/", CONFIG)
     config, state = pc.must("sha256sum", CONFIG), pc.must("ls", "-i", "/opt/reco3-agent/state/agent.db")
-    seen, pid = pc.last_seen(), pc.pid()
+    pid = pc.pid()
     pc.must(INSTALL, *WORDS)
-    pc.wait_online(after=seen)
+    pc.wait_online(after=pc.last_seen())
     assert (pc.must("sha256sum", CONFIG), pc.must("ls", "-i", "/opt/reco3-agent/state/agent.db")) == (config, state)
     assert pc.pid() not in {pid, "0"}
 
@@ -166,8 +175,8 @@ def check_installed(pc: Pc, installed: dict[str, Any], before: dict[str, Any]) -
     for name in (CONFIG, "/etc/passwd", "/usr/bin/x"):
         assert "Read-only file system" in pc.run(*as_the_agent_sees, name).stderr
     pc.must(*as_the_agent_sees, "/opt/reco3-agent/state/x")
-    assert "apply_enabled: false" in pc.must("cat", CONFIG)
-    assert "devkey" not in pc.must("cat", "/var/log/reco3-agent/agent.log")
+    assert "\n  apply_enabled: false" in pc.run("cat", CONFIG).stdout
+    assert "devkey" not in pc.run("cat", "/var/log/reco3-agent/agent.log").stdout
 
 
 def test_an_installer_killed_at_any_time_is_finished_by_the_next_or_removed(pc: Pc) -> None:
@@ -184,6 +193,30 @@ def test_an_installer_killed_at_any_time_is_finished_by_the_next_or_removed(pc: 
     pc.wait_online(after=None)
     pc.must(UNINSTALL)
     check_same(before, pc.listing())
+
+
+def test_a_program_that_a_command_started_outlives_the_agent_and_is_named_by_the_uninstaller(pc: Pc) -> None:
+    drop_in = pc.container.root / f"etc/systemd/system/{UNIT}.d/more.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text(
+        '[Service]\nExecStartPost=/bin/sh -c "setsid sleep 1234 & echo $! > /opt/reco3-agent/state/pid"\n'
+    )
+    pc.must(INSTALL, *WORDS)
+    pid, program = pc.pid(), pc.must("cat", "/opt/reco3-agent/state/pid").strip()
+    assert UNIT in pc.must("cat", f"/proc/{program}/cgroup")
+
+    pc.must("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
+    wait_for(lambda: pc.pid() not in {pid, "0"}, "systemd never started it again")
+
+    assert pc.must("cat", f"/proc/{program}/comm").strip() == "sleep"
+    removed = pc.run(UNINSTALL)
+    print(removed.stdout)
+    assert re.search(rf"go on, because commands had started them: .*\b{program}\b", removed.stdout)
+    assert pc.must("cat", f"/proc/{program}/comm").strip() == "sleep"
+    # They run as the agent's user, who therefore stays until they have ended.
+    assert (removed.returncode, "user_in_use" in removed.stdout) == (1, True)
+    pc.must("sh", "-c", "kill $(grep -lsx sleep /proc/[0-9]*/comm | cut -d/ -f3)")
+    assert pc.must(UNINSTALL).splitlines()[-1] == "Removed."
 
 
 def test_an_upgrade_that_does_not_run_leaves_the_old_agent_online(pc: Pc) -> None:
@@ -205,7 +238,7 @@ def test_an_upgrade_that_does_not_run_leaves_the_old_agent_online(pc: Pc) -> Non
     pc.wait_online(after=pc.last_seen())
 
 
-def test_a_pc_is_enrolled_by_a_token_and_restarts_a_service_as_root(pc: Pc) -> None:
+def test_a_refused_token_leaves_nothing(pc: Pc) -> None:
     pc.must("sh", "-c", "echo not-a-token > /srv/token; chmod 600 /srv/token")
     before = pc.listing()
 
@@ -217,6 +250,26 @@ def test_a_pc_is_enrolled_by_a_token_and_restarts_a_service_as_root(pc: Pc) -> N
     assert "not-a-token" not in refused.stdout.replace("--token-file", "")
     check_same(before, pc.listing())
 
+
+def test_a_pc_is_enrolled_by_a_token_and_pins_its_approvers(pc: Pc) -> None:
+    token = pc.run("/usr/bin/python3", "-c", MAKE_TOKEN).stdout.strip()
+    (pc.container.root / "srv/pins").write_text(f"# the team\n{ALICE}\n")
+    words = ("--token-file", "-", WORDS[1], "pc-002", *WORDS[3:], "--approver-file", "/srv/pins")
+
+    for _ in range(2):  # The token is good once, and the same again finishes well all the same.
+        told = pc.must("sh", "-c", f"echo {token} | exec {INSTALL} {' '.join(words)}").replace(f"echo {token}", "")
+        pc.wait_online(after=pc.last_seen())
+        assert token not in told
+
+    config = pc.run("cat", CONFIG).stdout
+    assert '\nagent_id: "pc-002"' in config or config.startswith('agent_id: "pc-002"')
+    assert config.count('owner: "alice", kind: "ed25519", key: "iojj') == 1
+    assert token not in config
+    owner = pc.must("stat", "--format=%U %a", CONFIG, "/var/log/reco3-agent/agent.log")
+    assert owner.split("\n")[:-1] == ["reco3-agent 600", "reco3-agent 600"]
+
+
+def test_the_root_variant_comes_online(pc: Pc) -> None:
     pc.must(INSTALL, *WORDS, "--user", "root")
     pc.wait_online(after=None)
     assert pc.must("systemctl", "show", "--property=User", "--value", UNIT).strip() == "root"

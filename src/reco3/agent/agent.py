@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "break-glass": _break_glass,
         "enrol": _enrol,
         "rotate-key": _rotate_key,
+        "doctor": _doctor,
     }
     try:
         if words and words[0] in verbs:
@@ -74,7 +75,7 @@ def _check_or_run(words: list[str]) -> int:
         epilog="On the PC itself: reco3 agent mode NORMAL CONFIG (to leave LOCKED), reco3 agent waiting CONFIG, "
         "reco3 agent veto CONFIG [COMMAND_ID], reco3 agent trust-clock CONFIG, reco3 agent trust show CONFIG, "
         "reco3 agent break-glass CONFIG FILE. Its key: reco3 agent enrol CONFIG --server URL --token-file FILE, "
-        "reco3 agent rotate-key CONFIG",
+        "reco3 agent rotate-key CONFIG. Whether all of it works: reco3 agent doctor CONFIG",
     )
     parser.add_argument("config", metavar="CONFIG", type=Path, help="the YAML file; see config.example.yaml")
     parser.add_argument("--check", action="store_true", help="only say whether the config can be used")
@@ -162,6 +163,12 @@ def _rotate_key(words: list[str]) -> int:
     return rotate_verb(words)
 
 
+def _doctor(words: list[str]) -> int:
+    from reco3.agent.doctor.verb import main as examine  # noqa: PLC0415 - for a person at the PC alone
+
+    return examine(words)
+
+
 def _trust(words: list[str]) -> int:
     from reco3.agent.trust import main as change_trust  # noqa: PLC0415 - for a person at the PC alone
 
@@ -184,7 +191,17 @@ def _check_permissions(config: AgentConfig) -> None:
         )
 
 
-def _run(config: AgentConfig) -> int:
+def run_service(config_path: Path, wait_for_stop: Callable[[], str]) -> None:
+    """Run the agent for a service manager that calls instead of sending signals; returns once it was stopped.
+
+    `wait_for_stop` is called when both threads run, and returns in a word what ended the wait. This may be any thread:
+    no signal is caught.
+    Raises: ConfigError; StartError.
+    """
+    _run(_usable_config(config_path), lambda: wait_for_stop)
+
+
+def _run(config: AgentConfig, prepare_to_wait: Callable[[], Callable[[], str]] | None = None) -> int:
     forget_parser()
     make_state_dir(config.state_dir)
     lock = StateDirLock(config.state_dir)
@@ -192,9 +209,9 @@ def _run(config: AgentConfig) -> int:
     try:
         _open_log(config)
         # Handlers before threads: a signal that comes early must find somebody to take it.
-        wait_for_signal = _catch_signals()
+        wait_for_stop = (prepare_to_wait or _catch_signals)()
         _log_start(config)
-        _Agent(config).run_until(wait_for_signal)
+        _Agent(config).run_until(wait_for_stop)
         log_event("agent_stopped")
     finally:
         close_log()
@@ -236,11 +253,12 @@ def _log_start(config: AgentConfig) -> None:
         log_event("approvers_pinned", logging.INFO, **signers.summary_of(config.control))
 
 
-def _catch_signals() -> Callable[[], int]:
-    """Take the signals that end the agent from now on; returns what waits for the first one and tells its number."""
+def _catch_signals() -> Callable[[], str]:
+    """Take the signals that end the agent from now on; returns what waits for the first one and tells its name."""
     names = ["SIGTERM", "SIGINT", "SIGBREAK"]
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    return _caught_by_queue(numbers) if sys.platform == "win32" else _caught_by_pipe(numbers)
+    wait = _caught_by_queue(numbers) if sys.platform == "win32" else _caught_by_pipe(numbers)
+    return lambda: signal.Signals(wait()).name
 
 
 def _caught_by_pipe(numbers: list[int]) -> Callable[[], int]:
@@ -299,13 +317,13 @@ class _Agent:
         self._telemetry.when_commands_wait(self._control.look_now)
         modes.when_changed(self._telemetry.announce)
 
-    def run_until(self, wait_for_signal: Callable[[], int]) -> None:
+    def run_until(self, wait_for_stop: Callable[[], str]) -> None:
         # Daemons: a command that takes a minute must not hold up the stop; the journal knows that it was begun.
         control = threading.Thread(target=self._control.run, name="control", daemon=True)
         telemetry = threading.Thread(target=self._telemetry.run, name="telemetry", daemon=True)
         control.start()
         telemetry.start()
-        log_event("agent_stopping", signal=signal.Signals(wait_for_signal()).name)
+        log_event("agent_stopping", signal=wait_for_stop())
         deadline = time.monotonic() + STOP_WITHIN_S
         self._control.stop()
         self._telemetry.stop()

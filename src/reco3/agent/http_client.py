@@ -132,6 +132,15 @@ class Pulled:
     poll_after_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """Who answers at an address, its version in its own words, and what its clock showed, to the second."""
+
+    is_reco3: bool
+    version: str
+    server_time: datetime | None
+
+
 class HttpClient:
     """One kept-alive connection to the server; used from one thread, except `interrupt`.
 
@@ -184,10 +193,18 @@ class HttpClient:
             raise BadAnswerError("expected the name that was asked for, and a fleet's id")
         return agent_id, fleet_id
 
-    def is_key_good(self) -> bool:
+    def greet(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Greeting:
+        """Ask who answers at the address: `/health`, and what any stranger may read of a RECO3 server."""
+        is_well = self._request("GET", "/health", timeout_s=timeout_s).get("status") == "ok"
+        about = self._request("GET", "/api/config/test-mode", timeout_s=timeout_s)
+        is_reco3 = is_well and isinstance(about.get("test_mode"), bool)
+        version = about.get("version")
+        return Greeting(is_reco3, version if isinstance(version, str) else "", parse_date(self._answer_date))
+
+    def is_key_good(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> bool:
         """Ask whether the server takes our key; of two that it takes, asking ends the older."""
         try:
-            self._request("GET", "/agent/key")
+            self._request("GET", "/agent/key", timeout_s=timeout_s)
         except RefusedError as error:
             if error.status == HTTP_UNAUTHORIZED:
                 return False

@@ -181,6 +181,12 @@ class Connection:
         return HungUpError() if is_hung_up else error
 
 
+def addresses_of(host: str, port: int) -> list[str]:
+    """The addresses behind a name, as a connection would try them. Raises: OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+
 def parse_date(text: str | None) -> datetime | None:
     """Read a date as HTTP writes it today; None for anything else."""
     found = _DATE.fullmatch(text) if text else None

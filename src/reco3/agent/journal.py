@@ -4,9 +4,11 @@ It refuses to forget a command's id, so that nothing runs twice, and to repair o
 """
 
 import json
+import os
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +25,8 @@ from reco3.protocol.commands import CommandType, Mode, Strength, needs_approval
 
 KEPT_RESULTS = 1_000
 LOCK_TIMEOUT_S = 2.0
+LOCK_FILE = "agent.lock"
+LOOK_AGAIN_S = 0.05
 MAX_ORDER_CHARS = 64 * 1024
 _SYNCHRONOUS_FULL = 2
 
@@ -307,6 +311,11 @@ class Journal:
         sql = "SELECT id, command_id, kind, before_json FROM undo WHERE undone_by IS NULL AND command_id = ?"
         return self._read(lambda db: _undo(db.execute(sql, (command_id,)).fetchone()))
 
+    def damage(self) -> str:
+        """What SQLite finds wrong with the file, in its own words; empty when nothing is."""
+        first = self._read(lambda db: str(db.execute("PRAGMA quick_check(1)").fetchone()[0]))
+        return "" if first == "ok" else first
+
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         with self._lock:
@@ -354,14 +363,35 @@ class StateDirLock:
     """Lets one agent at a time use a state folder; the operating system frees it when the process ends."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / "agent.lock"
+        self._path = state_dir / LOCK_FILE
         self._file: IO[bytes] | None = None
 
     def acquire(self) -> bool:
-        """Take the lock, or return False when another agent has it. Raises: OSError."""
+        """Take the lock, or return False when another agent has it. Raises: OSError.
+
+        The file's time then says since when this agent runs.
+        """
+        # Whoever only looks whether it is taken has it for a moment.
+        if not self._try():
+            time.sleep(LOOK_AGAIN_S)
+            if not self._try():
+                return False
+        os.utime(self._path)
+        return True
+
+    def taken_since(self) -> datetime | None:
+        """When the agent that has it now took it; None when none has. Nothing is changed. Raises: OSError."""
+        with self._path.open("rb") as file:
+            try:
+                _lock(file, is_shared=True)
+            except (BlockingIOError, PermissionError):
+                return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+        return None
+
+    def _try(self) -> bool:
         file = self._path.open("ab")
         try:
-            _lock_exclusively(file)
+            _lock(file)
         except (BlockingIOError, PermissionError):
             file.close()
             return False
@@ -375,7 +405,7 @@ class StateDirLock:
             self._file = None
 
 
-def _lock_exclusively(file: IO[bytes]) -> None:
+def _lock(file: IO[bytes], *, is_shared: bool = False) -> None:
     if sys.platform == "win32":
         import msvcrt  # noqa: PLC0415 - exists on Windows only
 
@@ -383,7 +413,7 @@ def _lock_exclusively(file: IO[bytes]) -> None:
     else:
         import fcntl  # noqa: PLC0415 - does not exist on Windows
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 _END_ANY_OPEN = (

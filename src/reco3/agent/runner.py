@@ -83,6 +83,15 @@ def run(order: Run) -> Outcome:
     return _outcome(child.returncode if is_over else None, kept, started_at, timed_out=not is_over)
 
 
+def program_path(name: str) -> Path | None:
+    """Where the program is that `run` would start under this name, executable or not; None when there is none."""
+    import shutil  # noqa: PLC0415 - an agent that watches does not need it
+
+    search_path = _environment(Run((name,), 0, 0)).get("PATH")
+    found = shutil.which(name, path=search_path) or shutil.which(name, os.F_OK, search_path)
+    return Path(found) if found else None
+
+
 def leftovers(command_id: str) -> list[int]:
     """Return the pids of living processes that a command started, as far as the agent may look into them.
 
@@ -101,19 +110,22 @@ def _outcome(exit_code: int | None, kept: tuple[str, bool], started_at: float, *
 def _start(order: Run, write_fd: int) -> "subprocess.Popen[bytes]":
     import subprocess  # noqa: PLC0415 - most agents never run anything, and it costs them half a megabyte
 
+    from reco3.agent.single_file import own_libraries_hidden  # noqa: PLC0415 - as above
+
     own_group: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    return subprocess.Popen(  # noqa: S603 - an argv of the PC's own config, never a shell
-        order.argv,
-        stdin=subprocess.DEVNULL,
-        stdout=write_fd,
-        stderr=subprocess.STDOUT,
-        cwd=order.cwd,
-        env=_environment(order),
-        close_fds=True,
-        **own_group,
-    )
+    with own_libraries_hidden():
+        return subprocess.Popen(  # noqa: S603 - an argv of the PC's own config, never a shell
+            order.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=write_fd,
+            stderr=subprocess.STDOUT,
+            cwd=order.cwd,
+            env=_environment(order),
+            close_fds=True,
+            **own_group,
+        )
 
 
 def _environment(order: Run) -> dict[str, str]:

@@ -5,8 +5,8 @@ It refuses whoever may not write the config, a change that it cannot read back, 
 
 import contextlib
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from reco3.agent.config import AgentConfig, ConfigError, load_config
 from reco3.agent.local_state import StartError
 from reco3.agent.log_file import close_log, log_event, open_log
 from reco3.agent.pin_lines import item_text, with_pin, without_item
+from reco3.agent.private_files import create_private
 from reco3.agent.veto import local_user
 from reco3.signing.pins import BadPin, Pin, fingerprint, key_id, parse_pin, trust_version
 from reco3.signing.verifying import check_key
@@ -101,10 +102,9 @@ def _remove(config: AgentConfig, text: str) -> AgentConfig:
 def _written(config: AgentConfig, change: _Change) -> AgentConfig:
     """Replace the file, when the new one says what it should and nothing else. Raises: StartError."""
     path = config.path.resolve()
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    new = Path(name)
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(number, "w", encoding="utf-8", newline="") as file:
+        with os.fdopen(create_private(new, like=path), "w", encoding="utf-8", newline="") as file:
             file.write(change.text)
             file.flush()
             os.fsync(file.fileno())

@@ -18,6 +18,7 @@ from reco3.protocol.envelope import (
     EnvelopePolicy,
     SignedEnvelope,
     encode_base64url,
+    envelope_fields,
     parse_envelope,
     pre_authentication_encoding,
     read_signed_envelope,
@@ -121,28 +122,9 @@ def _differences(answer: Json, signed: SignedEnvelope, envelope: Envelope) -> It
 
 
 def _contradictions(said: Json, envelope: Envelope) -> Iterator[str]:
-    for name, in_bytes in _facts(envelope).items():
+    for name, in_bytes in envelope_fields(envelope).items():
         if name in said and not _is_same(said[name], in_bytes):
             yield f"{name}: it says {_short(said[name])}, the bytes say {_short(in_bytes)}"
-
-
-def _facts(envelope: Envelope) -> Json:
-    expect = envelope.expect
-    return {
-        "fleet_id": envelope.fleet_id,
-        "command_id": envelope.command_id,
-        "agent_id": envelope.agent_id,
-        "agent_epoch": envelope.agent_epoch,
-        "type": envelope.type,
-        "payload": dict(envelope.payload),
-        "expect": None if expect is None else {"pid": expect.pid, "create_time_ms": expect.create_time_ms},
-        "requested_by": envelope.requested_by,
-        "reason": envelope.reason,
-        "created_at": envelope.created_at,
-        "expires_at": envelope.expires_at,
-        "nonce": envelope.nonce,
-        "policy": str(envelope.policy),
-    }
 
 
 def _is_same(said: object, in_bytes: object) -> bool:

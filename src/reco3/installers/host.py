@@ -19,6 +19,7 @@ from reco3.installers.troubles import InstallError
 LIMIT_S = 900
 MAX_SHOWN_CHARS = 2_000
 PRIVATE = 0o600
+TRY_AGAIN_AFTER_S = 0.25
 Owners = Callable[[Path, str], None]
 
 
@@ -42,7 +43,10 @@ def run_program(call: Call) -> Ran:
 
 
 def set_owner(path: Path, owner: str) -> None:
-    """Give a file, a folder or a link itself to a user and the group of the same name."""
+    """Give a file, or a folder with all that is in it, to a user and the group of the same name; links themselves.
+
+    Folders are held open while their files are given away: whoever may write in them cannot lead us elsewhere.
+    """
     if sys.platform == "win32":
         return  # Access lists say it there: see windows.py.
     import grp  # noqa: PLC0415 - not on Windows
@@ -54,6 +58,11 @@ def set_owner(path: Path, owner: str) -> None:
     except KeyError:
         raise InstallError("no_such_user", f"there is no user and group {owner}", "run the installer again") from None
     os.chown(path, user_id, group_id, follow_symlinks=False)
+    if path.is_symlink():
+        return
+    for _, folders, files, folder in os.fwalk(path, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, user_id, group_id, dir_fd=folder, follow_symlinks=False)
 
 
 @dataclass(slots=True)
@@ -70,6 +79,8 @@ class Host:
     owners: Owners = set_owner
     now_s: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    # On Windows what a process had open, or a virus scanner has, can be moved and removed only a little later.
+    patience_s: float = 10.0 if sys.platform == "win32" else 0.0
 
     def real(self, path: PurePath) -> Path:
         """Where a file of the PC is for us."""
@@ -139,7 +150,7 @@ class Host:
     def rename(self, source: PurePath, target: PurePath) -> None:
         """Give a file or a folder another name; a file takes the place of the one that is there."""
         if not self._would(f"rename {source} to {target}"):
-            self.real(source).replace(self.real(target))
+            self._patiently(lambda: self.real(source).replace(self.real(target)))
 
     def remove(self, path: PurePath) -> None:
         """Remove a file, or a folder with all that is in it, unless it is gone; a link's target stays."""
@@ -147,9 +158,9 @@ class Host:
             return
         real = self.real(path)
         if real.is_dir() and not real.is_symlink():
-            shutil.rmtree(real)
+            self._patiently(lambda: shutil.rmtree(real))
         else:
-            real.unlink()
+            self._patiently(real.unlink)
 
     def remove_if_empty(self, folder: PurePath) -> None:
         """Remove a folder that holds nothing."""
@@ -180,10 +191,18 @@ class Host:
         if mode is not None and not real.is_symlink():
             real.chmod(mode)
         self.owners(real, owner)
-        if real.is_dir() and not real.is_symlink():
-            for folder, folders, files in os.walk(real):
-                for name in (*folders, *files):
-                    self.owners(Path(folder, name), owner)
+
+    def _patiently(self, act: Callable[[], object]) -> None:
+        deadline = self.now_s() + self.patience_s
+        while True:
+            try:
+                act()
+            except PermissionError:
+                if self.now_s() >= deadline:
+                    raise
+                self.sleep(TRY_AGAIN_AFTER_S)
+            else:
+                return
 
     def _call(self, argv: Sequence[Word], stdin: str | None) -> Call:
         real_argv = tuple(str(self.real(word)) if isinstance(word, PurePath) else word for word in argv)

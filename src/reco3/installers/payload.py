@@ -6,8 +6,9 @@ application away before the new one has shown that it runs.
 
 import hashlib
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from reco3.installers.host import Host
 from reco3.installers.layouts import PYTHON_VERSION, Layout, Source
@@ -30,6 +31,24 @@ class Launcher:
 
     name: str
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What one system's application holds besides.
+
+    `requirements` are more packages, with hashes; `files` are of the source tree, each with its name in the
+    application; `trial` says how to see that it works as that system runs it; `seal` closes the folder to others before
+    anything is in it.
+    """
+
+    requirements: tuple[Path, ...] = ()
+    files: tuple[tuple[Path, str], ...] = ()
+    trial: Callable[[PurePath], list[Word]] | None = None
+    seal: Callable[[PurePath], None] | None = None
+
+
+NO_EXTRAS = Extras()
 
 
 def posix_launcher(layout: Layout) -> Launcher:
@@ -59,34 +78,43 @@ def mend_step(host: Host, layout: Layout) -> Step:
     )
 
 
-def build_step(host: Host, layout: Layout, source: Source, order: InstallOrder, launcher: Launcher) -> Step:
+def build_step(
+    host: Host, layout: Layout, source: Source, order: InstallOrder, launcher: Launcher, *, extras: Extras = NO_EXTRAS
+) -> Step:
     """Build `app.new`, unless it is there and complete, or the application in use is the very same and works."""
-    stamp = _stamp(source, layout, launcher)
+    stamp = _stamp(source, layout, launcher, extras)
     new = layout.new_app
 
     def is_done() -> bool:
-        return host.text(new / STAMP) == stamp or is_current(host, layout, stamp)
+        return host.text(new / STAMP) == stamp or is_current(host, layout, stamp, extras)
 
     def build() -> None:
         discard(host, new)
+        if extras.seal is not None:
+            host.make_folder(new)
+            extras.seal(new)
         host.must([sys.executable, "-I", "-m", "venv", new], code="no_venv", to_do=_NO_VENV)
-        _install_packages(host, layout, source, order)
+        _install_packages(host, layout, (source.requirements, *extras.requirements), order)
         packages = layout.packages(new)
         host.copy_tree(source.package, packages / "reco3")
         host.copy(source.template, packages / "reco3" / "agent" / "config.example.yaml")
+        for file, name in extras.files:
+            host.copy(file, new / name)
         # What Python compiled names its file as it will be called.
         compiled = layout.python_argv(new, "-m", "compileall", "-q", "-s", new, "-p", layout.app, packages / "reco3")
         host.must(compiled, code="payload_broken", to_do="see whether the disk is full and the source tree is whole")
         host.write(new / launcher.name, launcher.text, 0o755)
-        _try(host, layout, new)
+        for trial in _trials(layout, new, extras):
+            host.must(trial, code="payload_broken", to_do="run the same again; if it stays so, report it")
         host.write(new / STAMP, stamp)
 
     return Step(title=f"build the application in {new}", is_done=is_done, do=build, undo=lambda: discard(host, new))
 
 
-def is_current(host: Host, layout: Layout, stamp: str) -> bool:
+def is_current(host: Host, layout: Layout, stamp: str, extras: Extras = NO_EXTRAS) -> bool:
     """Whether the application in use is this one, and works."""
-    return host.text(layout.app / STAMP) == stamp and host.ask(_trial(layout, layout.app)).is_ok
+    works = (host.ask(trial).is_ok for trial in _trials(layout, layout.app, extras))
+    return host.text(layout.app / STAMP) == stamp and all(works)
 
 
 def swap_step(host: Host, layout: Layout) -> Step:
@@ -144,29 +172,28 @@ def _is_whole(host: Host, app: PurePath) -> bool:
     return host.exists(app / STAMP)
 
 
-def _install_packages(host: Host, layout: Layout, source: Source, order: InstallOrder) -> None:
+def _install_packages(host: Host, layout: Layout, requirements: Sequence[Path], order: InstallOrder) -> None:
     pip = layout.python_argv(layout.new_app, "-m", "pip", "--disable-pip-version-check", "--no-input", "install")
+    files: list[Word] = [word for path in requirements for word in ("-r", path)]
     offline: list[Word] = ["--no-index", "--find-links", order.wheels] if order.wheels else []
     host.must(
-        [*pip, "--quiet", "--require-hashes", "--only-binary=:all:", *offline, "-r", source.requirements],
+        [*pip, "--quiet", "--require-hashes", "--only-binary=:all:", *offline, *files],
         code="no_packages",
         to_do="let this PC reach the package index (HTTPS_PROXY and PIP_INDEX_URL say how), or give --wheels DIR",
     )
 
 
-def _trial(layout: Layout, app: PurePath) -> list[Word]:
-    return layout.python_argv(app, "-c", TRIAL)
+def _trials(layout: Layout, app: PurePath, extras: Extras) -> list[list[Word]]:
+    own = layout.python_argv(app, "-c", TRIAL)
+    return [own] if extras.trial is None else [own, extras.trial(app)]
 
 
-def _try(host: Host, layout: Layout, app: PurePath) -> None:
-    host.must(_trial(layout, app), code="payload_broken", to_do="run the same again; if it stays so, report it")
-
-
-def _stamp(source: Source, layout: Layout, launcher: Launcher) -> str:
+def _stamp(source: Source, layout: Layout, launcher: Launcher, extras: Extras) -> str:
     """A name of the very application that this source tree and this Python make."""
     digest = hashlib.sha256(f"{PYTHON_VERSION}\0{sys.executable}\0{layout.app}\0{launcher.text}".encode())
     files = sorted(path for path in source.package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    for path in (source.requirements, source.template, *files):
+    besides = [file for file, _name in extras.files]
+    for path in (source.requirements, source.template, *extras.requirements, *besides, *files):
         content = path.read_bytes()
         digest.update(f"\0{path.relative_to(source.root).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)

@@ -139,6 +139,27 @@ def parse_envelope(body: bytes) -> Envelope:
     return envelope
 
 
+def envelope_fields(envelope: Envelope) -> dict[str, Any]:
+    """Everything that an envelope says, in the order of its bytes, as plain JSON values."""
+    expect = envelope.expect
+    return {
+        "v": VERSION,
+        "fleet_id": envelope.fleet_id,
+        "command_id": envelope.command_id,
+        "agent_id": envelope.agent_id,
+        "agent_epoch": envelope.agent_epoch,
+        "type": envelope.type,
+        "payload": dict(envelope.payload),
+        "expect": None if expect is None else {"pid": expect.pid, "create_time_ms": expect.create_time_ms},
+        "requested_by": envelope.requested_by,
+        "reason": envelope.reason,
+        "created_at": envelope.created_at,
+        "expires_at": envelope.expires_at,
+        "nonce": envelope.nonce,
+        "policy": str(envelope.policy),
+    }
+
+
 def read_signed_envelope(raw: object) -> SignedEnvelope:
     """Read what travels: `{"payload_type","body","signatures"}`. Raises: BadEnvelope."""
     fields = _object("envelope", raw)
@@ -211,23 +232,7 @@ def decode_base64url(text: str) -> bytes:
 
 
 def _encode(envelope: Envelope) -> bytes:
-    expect = envelope.expect
-    fields = {
-        "v": VERSION,
-        "fleet_id": envelope.fleet_id,
-        "command_id": envelope.command_id,
-        "agent_id": envelope.agent_id,
-        "agent_epoch": envelope.agent_epoch,
-        "type": envelope.type,
-        "payload": dict(envelope.payload),
-        "expect": None if expect is None else {"pid": expect.pid, "create_time_ms": expect.create_time_ms},
-        "requested_by": envelope.requested_by,
-        "reason": envelope.reason,
-        "created_at": envelope.created_at,
-        "expires_at": envelope.expires_at,
-        "nonce": envelope.nonce,
-        "policy": envelope.policy,
-    }
+    fields = envelope_fields(envelope)
     try:
         text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8")

@@ -62,10 +62,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         test_mode=_flag(environment, "RECO3_TEST_MODE", default=False),
         require_approval=_flag(environment, "RECO3_REQUIRE_APPROVAL", default=True),
         agent_keys=_all_agent_keys(environment),
-        api_key=_api_key(environment.get("API_KEY")),
-        secret_key=_secret_key(environment.get("SECRET_KEY"), db_path.parent),
+        api_key=_api_key(_given(environment, "API_KEY", file="API_KEY_FILE")),
+        secret_key=_secret_key(_given(environment, "SECRET_KEY", file="SECRET_KEY_FILE"), db_path.parent),
         db_path=db_path,
-        database_url=environment.get("RECO3_DATABASE_URL") or None,
+        database_url=_given(environment, "RECO3_DATABASE_URL", file="RECO3_DATABASE_URL_FILE"),
         host=environment.get("RECO3_HOST") or "127.0.0.1",
         port=_whole_number(environment, "PORT", default=5001, lowest=0, highest=MAX_PORT),
         heartbeat_audit=_heartbeat_audit(environment.get("RECO3_AUDIT_HEARTBEATS") or "auto"),
@@ -110,6 +110,28 @@ def _db_path(text: str) -> Path:
     return Path(text)
 
 
+def _given(environment: Mapping[str, str], name: str, *, file: str) -> str | None:
+    """The value of a variable, or the one line in the file that its other variable names; None without either."""
+    value, path = environment.get(name), environment.get(file)
+    if not path:
+        return value or None
+    if value:
+        raise StartRefused(f"{name} and {file} are both set; keep one of them.")
+    text = _text_of(path, file).strip()
+    if not text or "\n" in text:
+        raise StartRefused(f"{file}: expected one line in {path}, got {len(text.splitlines())}.")
+    return text
+
+
+def _text_of(path: str, name: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise StartRefused(
+            f"{name}: {path} cannot be read: {getattr(err, 'strerror', None) or 'it is no UTF-8 text'}."
+        ) from err
+
+
 def _flag(environment: Mapping[str, str], name: str, *, default: bool) -> bool:
     text = environment.get(name, "").strip()
     if not text:
@@ -142,13 +164,7 @@ def _all_agent_keys(environment: Mapping[str, str]) -> Mapping[str, str]:
     path = environment.get("RECO3_AGENT_KEYS_FILE")
     if not path:
         return keys
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise StartRefused(
-            f"RECO3_AGENT_KEYS_FILE: {path} cannot be read: {getattr(err, 'strerror', None) or 'it is no UTF-8 text'}."
-        ) from err
-    return {**_agent_keys(text, name="RECO3_AGENT_KEYS_FILE"), **keys}
+    return {**_agent_keys(_text_of(path, "RECO3_AGENT_KEYS_FILE"), name="RECO3_AGENT_KEYS_FILE"), **keys}
 
 
 def _agent_keys(text: str, *, name: str = "RECO3_AGENT_KEYS") -> Mapping[str, str]:

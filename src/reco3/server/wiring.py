@@ -183,7 +183,7 @@ def build_house(settings: Settings) -> House:
         has_implicit_admin=settings.implicit_admin,
     )
     services = Services(
-        agents=AgentService(outside, settings.heartbeat_audit),
+        agents=AgentService(outside, settings.heartbeat_audit, clones),
         history=HistoryService(outside, _keeping(settings)),
         logs=LogService(outside, recorder),
         commands=CommandService(outside, wakeups, approval_required=settings.require_approval),

@@ -461,6 +461,35 @@ async def test_a_reinstalled_agent_is_no_clone(services: Rig) -> None:
     assert await pulled(services, "b") == [strong]
 
 
+async def beaten(services: Rig, *runs_ms: int | None) -> None:
+    """Take heartbeats of agents that started then, five seconds apart; they share a key."""
+    await services.agent_keys.seed({PC: KEY})
+    for started_ms in runs_ms:
+        services.clock.advance(5)
+        await services.agents.record_heartbeat(taken_heartbeat(at=services.clock(), agent_started_ms=started_ms))
+    await everything_posted(services)
+
+
+async def test_a_copy_that_carries_the_journal_along_is_noticed_by_its_run(services: Rig) -> None:
+    await beaten(services, 1_000, 2_000, 1_000)
+    assert (await services.key_custody.read(PC)).clone_suspected_at is None
+
+    await beaten(services, 2_000)
+    strong = await approved(services)
+
+    assert (await services.key_custody.read(PC)).clone_suspected_at is not None
+    assert await pulled(services, "a") == []
+    await services.key_custody.clear_clone(PC, operator(), reason="the copy was deleted")
+    await beaten(services, 2_000, 2_000)
+    assert await pulled(services, "a") == [strong]
+
+
+async def test_an_agent_that_is_started_again_and_again_is_no_clone(services: Rig) -> None:
+    await beaten(services, 1_000, 2_000, 2_000, 3_000, None, 3_000, 4_000, None)
+
+    assert (await services.key_custody.read(PC)).clone_suspected_at is None
+
+
 async def test_a_clone_is_one_incident_and_one_row_however_long_it_lasts(services: Rig) -> None:
     await cloned(services, *itertools.islice(itertools.cycle("ab"), 20))
 

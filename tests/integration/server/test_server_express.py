@@ -20,6 +20,8 @@ def plain(line: str, *, agent_id: str = "pc-001", key: str | None = None, body: 
     return f"{head}{length}\r\n".encode() + body
 
 
+LOG_LINE = {"level": "ERROR", "msg": "disk full", "source": "app.log"}
+LOGS = plain("POST /agent/logs", body=json.dumps({"logs": [LOG_LINE]}).encode())
 HEARTBEAT = plain("POST /agent/heartbeat", body=b'{"metrics":{"cpu_percent":12.5,"mode":"NORMAL"}}')
 
 
@@ -32,18 +34,31 @@ def connected(server: ServerProcess) -> Iterator[socket.socket]:
 
 def answer(connection: socket.socket) -> tuple[int, dict[str, object]]:
     """The next answer on a connection: its status and JSON body."""
+    status, _, body = whole_answer(connection)
+    return status, body
+
+
+def whole_answer(connection: socket.socket) -> tuple[int, dict[bytes, bytes], dict[str, object]]:
+    """The next answer, from its first byte to its last: what follows it stays unread."""
     data = b""
-    while b"\r\n\r\n" not in data:
-        data += received(connection)
-    head, _, body = data.partition(b"\r\n\r\n")
-    names = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    while not data.endswith(b"\r\n\r\n"):
+        data += received(connection, 1)
+    names = dict(line.lower().split(b": ", 1) for line in data[:-4].split(b"\r\n")[1:])
+    body = b""
     while len(body) < int(names[b"content-length"]):
-        body += received(connection)
-    return int(head.split()[1]), json.loads(body)
+        body += received(connection, int(names[b"content-length"]) - len(body))
+    return int(data.split()[1]), names, json.loads(body)
 
 
-def received(connection: socket.socket) -> bytes:
-    data = connection.recv(65_536)
+def was_express(connection: socket.socket) -> bool:
+    """Whether the next answer, a good one, came by the express lane: only the ordinary way says the date."""
+    status, names, _ = whole_answer(connection)
+    assert status == 200
+    return b"date" not in names
+
+
+def received(connection: socket.socket, size: int = 65_536) -> bytes:
+    data = connection.recv(size)
     assert data, "the server closed the connection instead of answering"
     return data
 
@@ -169,6 +184,36 @@ def test_a_pull_whose_pc_hung_up_takes_no_command_with_it(quiet: ServerProcess) 
     command_id = asked(quiet, "SET_MODE", {"mode": "NORMAL"})
 
     assert [order["id"] for order in quiet.pull().json["commands"]] == [command_id]
+
+
+def test_log_lines_leave_the_connection_as_quick_as_it_was(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        for _ in range(3):
+            connection.sendall(HEARTBEAT)
+            assert was_express(connection)
+            connection.sendall(LOGS)
+            assert not was_express(connection)
+        connection.sendall(plain("GET /agent/pull?wait=1"))
+        assert was_express(connection)
+
+
+def test_what_comes_with_or_within_an_odd_request_is_answered_in_its_order(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        connection.sendall(LOGS + LOGS + HEARTBEAT)
+        assert [was_express(connection) for _ in range(3)] == [False, False, False]
+        connection.sendall(LOGS + HEARTBEAT[:40])
+        assert not was_express(connection)
+        connection.sendall(HEARTBEAT[40:])
+        assert not was_express(connection)
+        connection.sendall(HEARTBEAT)
+        assert was_express(connection)
+
+
+def test_a_page_keeps_the_ordinary_way(quiet: ServerProcess) -> None:
+    with connected(quiet) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /health HTTP/1.1\r\nhost: reco3\r\n\r\n")
+            assert not was_express(connection)
 
 
 def test_a_client_that_asks_for_it_is_closed_after_its_answer(quiet: ServerProcess) -> None:

@@ -21,6 +21,9 @@ class RecordingPull:
     steps: list[str] = field(default_factory=list)
     got: list[Pulled] = field(default_factory=list)
 
+    def wake(self) -> None:
+        self.steps.append("wake")
+
     def reserve(self) -> None:
         self.steps.append("reserve")
 
@@ -84,6 +87,19 @@ async def test_a_strong_command_that_nobody_approved_leaves_the_pull_waiting(ser
 
     assert held.steps == ["reserve", "resume"]
     assert await status_of(services, command_id) is CommandStatus.PENDING
+
+
+async def test_the_pull_that_was_looked_for_is_not_woken_to_look_again_but_others_are(services: Rig) -> None:
+    held, other = RecordingPull(), RecordingPull(held_by_journal="journal-2")
+    services.wakeups.enter(PC, other.wake)
+    services.wakeups.enter(PC, held.wake)
+    services.wakeups.offer(PC, held)
+
+    await pending_restart(services)
+
+    assert held.steps == ["reserve", "resume"]
+    assert other.steps == ["wake"]
+    assert services.wakeups.has_news(PC)
 
 
 async def test_a_refused_approval_leaves_the_pull_waiting(services: Rig) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from builders import PC, SECRET, Rig, operator, rig
-from reco3.server.domain.errors import Forbidden, TooManyRequests, Unauthorized
+from reco3.server.domain.errors import Busy, Forbidden, TooManyRequests, Unauthorized
 from reco3.server.domain.operators import SESSION_IDLE, LoginMethod, Operator, Role
 from reco3.server.services.denials import Denial
 from reco3.server.services.operators import SESSION_LIFETIME, OperatorService
@@ -216,6 +216,23 @@ async def test_a_wrong_set_up_token_is_refused_and_leaves_the_right_one_valid(st
     for wrong in ("", "x", token[:-1], token + "x", "\u00fc"):
         with pytest.raises(Forbidden):
             await services.operators.set_up(wrong)
+
+    assert (await services.operators.set_up(token)).api_key
+
+
+async def test_a_set_up_that_could_not_be_stored_can_be_tried_again(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise Busy("The database cannot write now.")
+
+    services = rig(store)
+    token = await services.operators.open_set_up() or ""
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", refuse)
+        with pytest.raises(Busy):
+            await services.operators.set_up(token)
+        assert services.operators.is_locked
 
     assert (await services.operators.set_up(token)).api_key
 

@@ -12,7 +12,18 @@ SIGNING = (
     *("cryptography", "reco3.signing", "reco3.signing.pins", "reco3.signing.verifying", "reco3.protocol.envelope"),
     *("reco3.agent.approvals", "reco3.agent.break_glass", "reco3.agent.trust"),
 )
-HEAVY = ("argparse", "email", "hashlib", "http.client", "logging.handlers", "pickle", "psutil", "ssl", "subprocess")
+HEAVY = (
+    "reco3.agent.doctor",
+    "argparse",
+    "email",
+    "hashlib",
+    "http.client",
+    "logging.handlers",
+    "pickle",
+    "psutil",
+    "ssl",
+    "subprocess",
+)
 LOADED = "import sys, reco3.agent.agent; print([name for name in sys.argv[1:] if name in sys.modules])"
 
 

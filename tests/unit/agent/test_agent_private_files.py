@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reco3.agent.private_files import write_private
+from reco3.agent.private_files import create_private, write_private
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links are POSIX here")
 
@@ -43,3 +43,15 @@ def test_a_file_keeps_its_owner_when_root_replaces_it(tmp_path: Path) -> None:
     write_private(path, "new", owner_like=path)
 
     assert (path.stat().st_uid, path.stat().st_gid) == (12_345, 54_321)
+
+
+def test_a_new_file_is_private_and_never_one_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    like = tmp_path / "like"
+    like.touch(mode=0o666)
+
+    os.close(create_private(path, like=like))
+
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        create_private(path, like=like)

@@ -87,10 +87,10 @@ def test_a_token_opens_for_the_pc_that_it_names(bound_to: str | None, asks_as: s
 
 
 @pytest.mark.parametrize("case", cases("clones"), ids=lambda case: case["name"])
-def test_a_clone_is_a_journal_that_comes_back(case: dict[str, Any]) -> None:
-    trail, alarms = None, []
-    for index, (seconds, journal) in enumerate(case["pulls"]):
-        step = follow(trail, journal, START + timedelta(seconds=seconds))
+def test_a_clone_is_what_comes_back(case: dict[str, Any]) -> None:
+    trail, alarms = Trail(case["pulls"][0][1]), []
+    for index, (seconds, name) in enumerate(case["pulls"]):
+        step = follow(trail, name, START + timedelta(seconds=seconds), returns=case.get("returns", 1))
         trail = step.trail
         if step.is_clone:
             alarms.append(index)
@@ -101,6 +101,6 @@ def test_a_clone_is_a_journal_that_comes_back(case: dict[str, Any]) -> None:
 def test_an_endless_row_of_journals_is_not_remembered() -> None:
     trail = Trail("first")
     for number in range(100):
-        trail = follow(trail, f"journal-{number}", START + timedelta(seconds=number)).trail
+        trail = follow(trail, f"journal-{number}", START + timedelta(seconds=number), returns=1).trail
 
     assert len(trail.left) == MAX_LEFT

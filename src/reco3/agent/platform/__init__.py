@@ -7,6 +7,7 @@ import sys
 
 if sys.platform == "win32":
     from reco3.agent.platform.windows import (
+        AGENT_SERVICE,
         NAME,
         birth_mark,
         boot_id,
@@ -32,6 +33,7 @@ if sys.platform == "win32":
     )
 elif sys.platform == "darwin":
     from reco3.agent.platform.macos import (
+        AGENT_SERVICE,
         NAME,
         birth_mark,
         boot_id,
@@ -57,6 +59,7 @@ elif sys.platform == "darwin":
     )
 else:
     from reco3.agent.platform.linux import (
+        AGENT_SERVICE,
         NAME,
         birth_mark,
         boot_id,
@@ -82,6 +85,7 @@ else:
     )
 
 __all__ = [
+    "AGENT_SERVICE",
     "NAME",
     "birth_mark",
     "boot_id",

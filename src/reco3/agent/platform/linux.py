@@ -17,6 +17,8 @@ from reco3.agent.platform.readings import DiskReading, InterfaceReading, MemoryR
 from reco3.agent.platform.service_states import Condition, ServiceState, ServiceVerb, Step, first_line
 
 NAME = "linux"
+# What the installers call the agent.
+AGENT_SERVICE = "reco3-agent.service"
 
 # psutil's words for the letters of /proc/PID/stat.
 _STATUSES = {

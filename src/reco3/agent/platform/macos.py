@@ -28,6 +28,8 @@ from reco3.agent.platform.psutil_readings import (  # noqa: F401 - likewise
 from reco3.agent.platform.service_states import Condition, ServiceState, ServiceVerb, Step, first_line
 
 NAME = "macos"
+# What the installers call the agent.
+AGENT_SERVICE = "com.reco3.agent"
 
 _DATA_VOLUME = Path("/System/Volumes/Data")
 _PHYSICAL_INTERFACE = re.compile(r"en\d+|pdp_ip\d+")

@@ -28,6 +28,8 @@ from reco3.agent.platform.psutil_readings import (  # noqa: F401 - likewise
 from reco3.agent.platform.service_states import Condition, ServiceState, ServiceVerb, Step, first_line
 
 NAME = "windows"
+# What the installers call the agent.
+AGENT_SERVICE = "RECO3Agent"
 
 _VIRTUAL_INTERFACE = re.compile(
     r"loopback.*|vethernet.*|local area connection\* .*|teredo.*|isatap.*|6to4.*|npcap.*|.*\b(?:tap|tun|vpn|wsl)\b.*"

@@ -21,6 +21,7 @@ from reco3.server.domain.agents import (
 from reco3.server.domain.audit import AuditEvent, HeartbeatAudit, writes_every_heartbeat
 from reco3.server.domain.errors import NotFound
 from reco3.server.domain.history import close_windows
+from reco3.server.services.clones import CloneWatch
 from reco3.server.services.fleet import FleetWatch
 from reco3.server.services.ports import ErrorTally, Outside, Transaction
 
@@ -53,8 +54,9 @@ class AgentPage:
 class AgentService:
     """What PCs tell of themselves, and what operators read of it."""
 
-    def __init__(self, outside: Outside, heartbeat_audit: HeartbeatAudit) -> None:
+    def __init__(self, outside: Outside, heartbeat_audit: HeartbeatAudit, clones: CloneWatch) -> None:
         self._outside = outside
+        self._note_run = clones.note_run
         self._heartbeat_audit = heartbeat_audit
         self._fleet_size = 0
         self._watch = FleetWatch()
@@ -64,6 +66,7 @@ class AgentService:
         """Store a heartbeat; returns once it is durable."""
         at = await self._outside.store.write_grouped(self._take_heartbeats, taken)
         self._watch.heard(taken.agent_id, at)
+        self._note_run(taken.agent_id, taken.agent_started_ms)
         self._outside.announcer.announce("agents", taken.agent_id)
 
     def post_heartbeat(self, taken: TakenHeartbeat, *, told: Told) -> None:
@@ -72,7 +75,7 @@ class AgentService:
         Raises:
             Busy: too much waits already.
         """
-        heard = partial(self._heard, told, taken.agent_id)
+        heard = partial(self._heard, told, taken.agent_id, taken.agent_started_ms)
         self._outside.store.post_grouped(self._take_heartbeats, taken, told=heard)
 
     async def list_agents(self, *, after: str, limit: int) -> AgentPage:
@@ -121,9 +124,12 @@ class AgentService:
             self._watch.lost(agent_id)
             self._outside.announcer.announce("agents", agent_id)
 
-    def _heard(self, told: Told, agent_id: str, at: datetime | None, error: BaseException | None) -> None:
+    def _heard(
+        self, told: Told, agent_id: str, started_ms: int | None, at: datetime | None, error: BaseException | None
+    ) -> None:
         if at is not None and error is None:
             self._watch.heard(agent_id, at)
+            self._note_run(agent_id, started_ms)
             self._outside.announcer.announce("agents", agent_id)
         told(at, error)
 

@@ -236,14 +236,17 @@ class CommandService:
             if held is not None:
                 held.resume()
             raise
-        if held is None or pulled == NOTHING:
+        if held is None:
             self._announce(command)
-        else:
+            return command
+        if pulled != NOTHING:
             self._wakeups.note(agent_id)
             held.give(pulled)
-            self._outside.announcer.announce("commands", agent_id)
-        if held is not None and pulled == NOTHING:
+        else:
+            # The transaction looked for this pull already; another one may stand for another journal.
+            self._wakeups.wake(agent_id, unless=held.wake)
             held.resume()
+        self._outside.announcer.announce("commands", agent_id)
         return command
 
     def _announce(self, command: Command) -> None:

@@ -74,11 +74,16 @@ class OperatorService:
         if password is not None:
             check_password(password, name=ADMIN)
         self._set_up_token = None
-        password_hash = await self.passwords.hash(password) if password is not None else None
         api_key = secrets.token_urlsafe(32)
         now = self._outside.clock()
-        account = Account(ADMIN, Role.ADMIN, now, password_hash=password_hash)
-        await self._outside.store.write(lambda tx: _add_admin(tx, account, api_key, now))
+        try:
+            password_hash = await self.passwords.hash(password) if password is not None else None
+            account = Account(ADMIN, Role.ADMIN, now, password_hash=password_hash)
+            await self._outside.store.write(lambda tx: _add_admin(tx, account, api_key, now))
+        except Busy:
+            # Nothing was stored: the link is good for another try.
+            self._set_up_token = expected
+            raise
         operator = Operator(ADMIN, Role.ADMIN, LoginMethod.SESSION)
         return CompletedSetUp(api_key, await self.sessions.open(operator, how="set-up"))
 

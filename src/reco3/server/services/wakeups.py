@@ -19,6 +19,10 @@ class HeldPull(Protocol):
     def held_by_journal(self) -> str | None:
         """The journal that the PC named; None for an agent without one."""
 
+    @property
+    def wake(self) -> Wake:
+        """What `Wakeups.enter` was given for it."""
+
     def reserve(self) -> None:
         """Stay unanswered until `give` or `resume` is called, whatever time it is."""
 
@@ -26,7 +30,7 @@ class HeldPull(Protocol):
         """Answer with this, if the PC still listens."""
 
     def resume(self) -> None:
-        """Go on waiting, after another look at what the database holds."""
+        """Go on waiting; ask the database first when somebody woke it since it was reserved."""
 
 
 class Wakeups:
@@ -92,11 +96,12 @@ class Wakeups:
         held.reserve()
         return held
 
-    def wake(self, agent_id: str) -> None:
-        """Something is in flight for this PC: remember it, and wake every pull that it holds."""
+    def wake(self, agent_id: str, *, unless: Wake | None = None) -> None:
+        """Something is in flight for this PC: remember it, and wake every pull that it holds, but for one."""
         self._with_news.add(agent_id)
         for wake in self._waiting.get(agent_id, ()):
-            wake()
+            if wake != unless:
+                wake()
 
     def note(self, agent_id: str) -> None:
         """Something is still in flight for this PC, though nothing for it to hear of now."""

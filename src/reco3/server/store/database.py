@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLA
 
 from reco3.server.domain.errors import Busy, StartRefused
 from reco3.server.store.migrating import migrate
+from reco3.server.store.page_cache import LEAST_KIB
 from reco3.server.store.transaction import TableTransaction
 from reco3.server.store.writer import Writer
 
@@ -150,7 +151,7 @@ def _make_file(path: Path) -> None:
 def _prepare_writer(connection: sqlite3.Connection, _record: object) -> None:
     # The map saves a copy of each page read. A longer log would be written back less often, in stalls of seconds.
     pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=4000")
-    for pragma in (*pragmas, "journal_size_limit=134217728", "mmap_size=1073741824", "cache_size=-32768"):
+    for pragma in (*pragmas, "journal_size_limit=134217728", "mmap_size=1073741824", f"cache_size=-{LEAST_KIB}"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import Connection
 
 from reco3.server.domain.agents import Pulse
+from reco3.server.store.page_cache import PageCache
 
 
 class PulseCache:
@@ -17,6 +18,7 @@ class PulseCache:
     def __init__(self) -> None:
         self._known: dict[str, Pulse] = {}
         self._version: int | None = None
+        self._pages = PageCache()
 
     def begin(self, connection: Connection) -> "PulseChanges":
         """What is known at the start of a transaction."""
@@ -24,6 +26,7 @@ class PulseCache:
         if version != self._version:
             self._known.clear()
             self._version = version
+        self._pages.fit(connection, pcs=len(self._known))
         return PulseChanges(self._known)
 
 

@@ -1,7 +1,7 @@
 """The express lane: heartbeats and held pulls of known agents, answered without a task or an ASGI call each.
 
 It refuses to decide anything twice: a request that is not plain, whole and from a known agent is handed, unread, to the
-ordinary protocol, with its connection for good; every error and every denial is answered there.
+ordinary protocol, with its connection until that is answered; every error and every denial is answered there.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from reco3.server.domain.errors import Reco3Error
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.deliveries import DeliveryService
-from reco3.server.services.wakeups import Wakeups
+from reco3.server.services.wakeups import Wake, Wakeups
 from reco3.server.web.connections import Crowd
 from reco3.server.web.decoding import quick_decoder
 from reco3.server.web.express_requests import ExpressRequest, read_request
@@ -241,8 +241,14 @@ class ExpressProtocol(asyncio.Protocol):
         """The journal that the agent named with its pull."""
         return self._journal
 
+    @property
+    def wake(self) -> Wake:
+        """What wakes it."""
+        return self._woken
+
     def reserve(self) -> None:
         """Take the held pull out of the table of those that are answered in time."""
+        self._was_woken = False
         self._left_s = self._stop_holding()
 
     def give(self, pulled: Pulled) -> None:
@@ -250,9 +256,13 @@ class ExpressProtocol(asyncio.Protocol):
         self.answer_pull(pulled)
 
     def resume(self) -> None:
-        """Wait on, after another look: what woke others meanwhile was not heard here."""
-        if not self._is_gone:
+        """Wait on; look again first if somebody woke it meanwhile."""
+        if self._is_gone:
+            return
+        if self._was_woken or self._left_s == 0:
             self._ask_database(self._left_s)
+        else:
+            self._hold(self._left_s)
 
     def _hold(self, wait_s: int) -> None:
         self._due_s = self._lane.hold(self, wait_s)
@@ -340,6 +350,13 @@ class ExpressProtocol(asyncio.Protocol):
         self._leave()
         self._owes = False
         ordinary = self._make_ordinary()
+        ordinary.give_back = self._take_back
         self._transport.set_protocol(ordinary)
         ordinary.connection_made(self._transport)
         ordinary.data_received(data)
+
+    def _take_back(self) -> None:
+        """Go on with a connection whose odd request is answered: one batch of log lines slows nothing after it."""
+        self._transport.set_protocol(self)
+        self._state.connections.add(self)  # type: ignore[arg-type]
+        self._lane.idle[self] = time.monotonic()

@@ -20,16 +20,22 @@ HEADERS_DEADLINE_S = 10.0
 MESSAGE_DEADLINE_S = 30.0
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_S = 75
+AGENT_PATHS = "/agent/"
 GRACEFUL_S = 10
 # A fleet that comes back after a restart knocks all at once.
 BACKLOG = 4096
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Closes a connection whose headers or body do not arrive in time, or whose headers are endless."""
+    """Closes a connection whose headers or body do not arrive in time, or whose headers are endless.
 
+    `give_back`, if there is one, gets the connection again once an agent's request is answered and none is being read.
+    """
+
+    give_back: Callable[[], None] | None = None
     _deadline: asyncio.TimerHandle | None = None
     _is_in_head = True
+    _is_between_requests = False
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -48,6 +54,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the clock of a further request on a kept connection."""
         super().on_message_begin()
+        self._is_between_requests = False
         self._is_in_head, self._head_bytes = True, 0
         self._start_clock(HEADERS_DEADLINE_S)
 
@@ -70,7 +77,19 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Stop the clock: now we owe an answer."""
         self._stop_clock()
+        self._is_between_requests = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Give the connection back, if it was lent to us for this request."""
+        has_more = bool(self.pipeline) or not self._is_between_requests
+        super().on_response_complete()
+        if self.give_back is None or has_more or self.transport.is_closing():
+            return
+        if self.scope["path"].startswith(AGENT_PATHS):
+            self._unset_keepalive_if_required()
+            self.connections.discard(self)
+            self.give_back()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock of a connection that is gone."""

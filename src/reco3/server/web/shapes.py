@@ -3,6 +3,7 @@
 import base64
 import binascii
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from reco3.protocol.envelope import signed_envelope_shape
 from reco3.server.domain.approvals import Comment
@@ -11,6 +12,7 @@ from reco3.server.domain.errors import BadInput
 from reco3.server.services.ports import Cursor
 
 
+@lru_cache(maxsize=64)  # A whole batch of heartbeats is answered with few moments.
 def time_text(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds, ending in `Z`."""
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)

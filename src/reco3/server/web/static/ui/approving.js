@@ -6,6 +6,7 @@ import { html, useEffect, useState } from "../vendor/preact-htm-signals.js";
 import { findAgent } from "./agents.js";
 import { ApiError, approveCommand, fetchEnvelope } from "./api.js";
 import { CommandFactList, EnvelopeFactList, ExpectationNote, endedText, shownProcess, tellSent, warningsOf } from "./briefings.js";
+import { hasCrypto } from "./bytes.js";
 import { sentenceOf } from "./catalogue.js";
 import { closeQuestion, followApproval } from "./commands.js";
 import { ConfirmDialog, ReasonField, useSending } from "./dialogs.js";
@@ -146,6 +147,7 @@ function SigningNote({ command, envelope, signer }) {
 
 /** What to do where a signature is needed and no key of mine is here. */
 function NextStep() {
+  if (!hasCrypto) return html`<p class="note" data-tone="warn">This PC obeys only signed approvals, and a page that came without encryption signs nothing. Open it by https, or approve in a terminal with <code>reco3 approve</code>.</p>`;
   const goToKeys = () => {
     closeQuestion();
     place.value = "access";
@@ -175,7 +177,7 @@ function Further({ envelope, comment, onComment }) {
     <summary>Comment, and the exact bytes</summary>
     <${ReasonField} label="Comment (optional, kept with your approval)" value=${comment} onValue=${onComment} />
     <pre class="output">${visibleLines(envelope.text)}</pre>
-    <p class="quiet">SHA-256 <code>${envelope.bodySha256}</code></p>
+    ${envelope.bodySha256 && html`<p class="quiet">SHA-256 <code>${envelope.bodySha256}</code></p>`}
   </details>`;
 }
 
@@ -206,7 +208,7 @@ function approvalBody({ command, envelope, signature, comment }) {
   const expect = envelope ? envelope.fields.expect : shownProcess(command);
   return {
     ...(expect ? { expect } : {}),
-    ...(envelope ? { body_sha256: envelope.bodySha256 } : {}),
+    ...(envelope?.bodySha256 ? { body_sha256: envelope.bodySha256 } : {}),
     ...(signature ? { signature } : {}),
     ...(comment ? { comment } : {}),
   };

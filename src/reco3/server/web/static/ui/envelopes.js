@@ -2,7 +2,7 @@
  * The bytes that an approver signs: read by this page itself, and compared with what the server's list says.
  * It refuses bytes that could mean one thing here and another on the PC.
  */
-import { bytesOf, hex, sha256 } from "./bytes.js";
+import { bytesOf, hasCrypto, hex, sha256 } from "./bytes.js";
 import { payloadText } from "./catalogue.js";
 import { isFacts } from "./evidence.js";
 
@@ -43,7 +43,9 @@ export async function readEnvelope(answer, command) {
   const fields = parseBody(body);
   compare(fields, command);
   const pae = paeOf(payloadType, body);
-  return { answer, fields, pae, text: textOf(body), bodySha256: hex(await sha256(body)), challenge: await sha256(pae) };
+  // Without encryption the browser computes no digest: such a page can say yes, as it says the process, and sign nothing.
+  const bodySha256 = hasCrypto ? hex(await sha256(body)) : null;
+  return { answer, fields, pae, text: textOf(body), bodySha256, challenge: hasCrypto ? await sha256(pae) : null };
 }
 
 /**

@@ -204,8 +204,8 @@ export interface ReadEnvelope {
   fields: EnvelopeFields;
   text: string;
   pae: Uint8Array<ArrayBuffer>;
-  bodySha256: string;
-  challenge: Uint8Array<ArrayBuffer>;
+  bodySha256: string | null;
+  challenge: Uint8Array<ArrayBuffer> | null;
 }
 
 export interface Signature {

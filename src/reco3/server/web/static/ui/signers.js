@@ -18,6 +18,7 @@ export function signEnvelope(key, envelope) {
 
 /** @param {Shapes.OwnKey} key @param {Shapes.ReadEnvelope} envelope @returns {Promise<Shapes.Signature>} */
 async function signWithPasskey(key, { challenge }) {
+  if (!challenge) throw new Error("This page came without encryption, so no passkey can sign here. Open it by https.");
   const { response } = await assertPasskey({ challenge, credentialIds: [key.credential_id ?? ""] });
   return {
     kind: "webauthn",

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Builds dist/reco3-agent, the agent as a single file for Linux: sh agent/linux/build_binary.sh [PYTHON]
+# It needs a Python 3.11 or newer with a shared library, and objdump (binutils). What it builds runs on systems whose
+# glibc is at least as new as this one's, so build on the oldest that you have.
+set -eu
+cd "$(dirname "$0")/../.."
+
+python=${1:-python3}
+if ! command -v "$python" >/dev/null; then
+    echo "There is no program $python. Name a Python 3.11 or newer: sh agent/linux/build_binary.sh /path/to/python3" >&2
+    exit 2
+fi
+if ! "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "Expected Python 3.11 or newer, $python is $("$python" -V). Name another: sh agent/linux/build_binary.sh PYTHON" >&2
+    exit 2
+fi
+if ! "$python" -I -c 'import sysconfig, sys; sys.exit(not sysconfig.get_config_var("Py_ENABLE_SHARED"))'; then
+    echo "$python has no shared library, which PyInstaller needs. Use the system's Python, or one built with --enable-shared." >&2
+    exit 2
+fi
+if ! command -v objdump >/dev/null; then
+    echo "objdump is not here, which PyInstaller needs. Debian and Ubuntu: apt-get install binutils" >&2
+    exit 2
+fi
+
+"$python" -I -m venv build/venv
+build/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r packaging/requirements-build.txt
+# The same source and the same versions give the same bytes: no clock and no chance goes in.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-315532800} PYTHONHASHSEED=0 \
+    build/venv/bin/pyinstaller --noconfirm --clean --log-level WARN \
+    --distpath dist --workpath build/pyinstaller packaging/reco3-agent.spec
+
+built=$(dist/reco3-agent --version)
+echo "built dist/reco3-agent $built, $(wc -c <dist/reco3-agent) bytes"
