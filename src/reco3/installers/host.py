@@ -43,7 +43,10 @@ def run_program(call: Call) -> Ran:
 
 
 def set_owner(path: Path, owner: str) -> None:
-    """Give a file, a folder or a link itself to a user and the group of the same name."""
+    """Give a file, or a folder with all that is in it, to a user and the group of the same name; links themselves.
+
+    Folders are held open while their files are given away: whoever may write in them cannot lead us elsewhere.
+    """
     if sys.platform == "win32":
         return  # Access lists say it there: see windows.py.
     import grp  # noqa: PLC0415 - not on Windows
@@ -55,6 +58,11 @@ def set_owner(path: Path, owner: str) -> None:
     except KeyError:
         raise InstallError("no_such_user", f"there is no user and group {owner}", "run the installer again") from None
     os.chown(path, user_id, group_id, follow_symlinks=False)
+    if path.is_symlink():
+        return
+    for _, folders, files, folder in os.fwalk(path, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, user_id, group_id, dir_fd=folder, follow_symlinks=False)
 
 
 @dataclass(slots=True)
@@ -183,10 +191,6 @@ class Host:
         if mode is not None and not real.is_symlink():
             real.chmod(mode)
         self.owners(real, owner)
-        if real.is_dir() and not real.is_symlink():
-            for folder, folders, files in os.walk(real):
-                for name in (*folders, *files):
-                    self.owners(Path(folder, name), owner)
 
     def _patiently(self, act: Callable[[], object]) -> None:
         deadline = self.now_s() + self.patience_s

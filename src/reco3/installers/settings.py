@@ -19,7 +19,7 @@ from reco3.installers.troubles import InstallError
 PRIVATE = 0o600
 NO_KEY_YET = "not-enrolled-yet"
 Seal = Callable[[PurePath], None]
-_SPENT = "its token is spent: its key is in {path}, where the next run finds it"
+_SPENT = "its token is or may be spent: the key is in {path}, where the next run finds it"
 
 
 def config_step(host: Host, layout: Layout, source: Source, order: InstallOrder, *, seal: Seal) -> Step:
@@ -41,8 +41,13 @@ def config_step(host: Host, layout: Layout, source: Source, order: InstallOrder,
         if order.token is None:
             host.remove(new)
             host.remove(layout.config)
-        elif host.exists(layout.config):
-            host.say(f"      {_SPENT.format(path=layout.config)}")
+            return
+        unfinished = new.with_name(f"{new.name}.enrolling")
+        kept = next((path for path in (layout.config, unfinished) if host.exists(path)), None)
+        if kept is None and not _has_key(host, new):
+            host.remove(new)
+        else:
+            host.say(f"      {_SPENT.format(path=kept or new)}")
 
     return Step(title=f"make {layout.config}", is_done=lambda: host.exists(layout.config), do=make, undo=unmake)
 
@@ -119,7 +124,7 @@ def _replaced(template: str, pattern: str, line: str) -> str:
 def _enrol(host: Host, layout: Layout, source: Source, order: InstallOrder, seal: Seal) -> None:
     """Let the agent itself make a key and bring its hash to the server; a run that was killed has perhaps done it."""
     new = layout.new_config
-    if _value(host.text(new) or "", "api_key") in {None, NO_KEY_YET}:
+    if not _has_key(host, new):
         _write_sealed(host, new, draft(source.template.read_text(encoding="utf-8"), order, layout), seal)
         argv = layout.reco3_argv(newest_app(host, layout), "agent", "enrol", new, "--server", order.base_url)
         name = ["--agent-id", order.agent_id] if order.agent_id else []
@@ -131,6 +136,10 @@ def _enrol(host: Host, layout: Layout, source: Source, order: InstallOrder, seal
             stdin=f"{order.token}\n",
         )
     seal(new)
+
+
+def _has_key(host: Host, config: PurePath) -> bool:
+    return _value(host.text(config) or "", "api_key") not in {None, NO_KEY_YET}
 
 
 def _check(host: Host, layout: Layout, config: PurePath) -> None:

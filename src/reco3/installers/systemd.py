@@ -13,7 +13,7 @@ UNIT = "reco3-agent.service"
 UNIT_FILE = PurePosixPath("/etc/systemd/system") / UNIT
 WANTED_LINK = UNIT_FILE.parent / "multi-user.target.wants" / UNIT
 BOOTED = PurePosixPath("/run/systemd/system")
-CGROUP_PROCESSES = PurePosixPath("/sys/fs/cgroup/system.slice") / UNIT / "cgroup.procs"
+PROC = PurePosixPath("/proc")
 _LOOK = f"look at: systemctl status {UNIT}"
 
 
@@ -125,8 +125,8 @@ def systemctl(host: Host, verb: str, *words: str) -> None:
 def _stopped_step(host: Host) -> Step:
     def stop() -> None:
         systemctl(host, "stop", UNIT)
-        left = (host.text(CGROUP_PROCESSES) or "").split()
-        if left:
+        left = _processes(host)
+        if left and not host.is_dry:
             host.say(f"      go on, because commands had started them: {', '.join(left)}")
 
     return Step(
@@ -134,6 +134,19 @@ def _stopped_step(host: Host) -> Step:
         is_done=lambda: _state(host).get("ActiveState") in {"inactive", "failed", None},
         do=stop,
     )
+
+
+def _processes(host: Host) -> list[str]:
+    """What still runs within the service's group, however control groups are mounted."""
+    pids = [name for name in host.names(PROC) if name.isdigit()]
+    return [pid for pid in pids if f"/{UNIT}" in (_text(host, PROC / pid / "cgroup"))]
+
+
+def _text(host: Host, path: PurePosixPath) -> str:
+    try:
+        return host.text(path) or ""
+    except ProcessLookupError:
+        return ""  # It has just ended.
 
 
 def _disabled_step(host: Host, *, has_systemctl: bool) -> Step:

@@ -127,7 +127,8 @@ class FakePc:
 
     def _give(self, path: Path, owner: str) -> None:
         assert os.path.lexists(path)
-        self.owners[path.lstat().st_ino] = owner
+        for each in (path, *path.rglob("*")):
+            self.owners[each.lstat().st_ino] = owner
 
     def _run(self, call: Call) -> Ran:
         words = " ".join(call.argv)

@@ -339,6 +339,17 @@ def test_an_uninstallation_makes_these_calls_in_this_order(pc: LinuxPc, source: 
     assert pc.pc.said[-1] == "Removed."
 
 
+def test_what_commands_had_started_goes_on_and_is_named(pc: LinuxPc, source: Source) -> None:
+    set_up(pc, source)
+    for pid, group in (("41", "0::/system.slice/reco3-agent.service\n"), ("42", "0::/system.slice/cron.service\n")):
+        (pc.pc.root / "proc" / pid).mkdir(parents=True)
+        (pc.pc.root / "proc" / pid / "cgroup").write_text(group)
+
+    remove(pc)
+
+    assert "      go on, because commands had started them: 41" in pc.pc.said
+
+
 def test_where_nothing_is_installed_nothing_is_removed(pc: LinuxPc) -> None:
     before = facts(pc)
 
