@@ -6,6 +6,7 @@ It refuses shells, and in a dry run it refuses to change anything: it says what 
 import contextlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -57,12 +58,31 @@ def set_owner(path: Path, owner: str) -> None:
         group_id = grp.getgrnam(owner).gr_gid if owner != "root" else 0
     except KeyError:
         raise InstallError("no_such_user", f"there is no user and group {owner}", "run the installer again") from None
-    os.chown(path, user_id, group_id, follow_symlinks=False)
+    _give(str(path), user_id, group_id, folder=None)
     if path.is_symlink():
         return
     for _, folders, files, folder in os.fwalk(path, follow_symlinks=False):
         for name in (*folders, *files):
-            os.chown(name, user_id, group_id, dir_fd=folder, follow_symlinks=False)
+            _give(name, user_id, group_id, folder=folder)
+
+
+def _give(name: str, user_id: int, group_id: int, *, folder: int | None) -> None:
+    """Change one owner; of a file only when it is the very one that was looked at, and has no other name.
+
+    Whoever may write in a folder could have put another name of somebody else's file there.
+    """
+    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        os.chown(name, user_id, group_id, dir_fd=folder, follow_symlinks=False)
+        return
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        if os.fstat(descriptor).st_nlink > 1:
+            raise InstallError(
+                "several_names", f"{name} has several names (hard links), so it is given to nobody", f"remove {name}"
+            )
+        os.fchown(descriptor, user_id, group_id)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(slots=True)

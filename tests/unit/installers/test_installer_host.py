@@ -127,6 +127,20 @@ def test_a_user_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="root gives files away")
+def test_another_name_of_somebody_elses_file_is_not_given(tmp_path: Path) -> None:
+    folder, theirs = tmp_path / "state", tmp_path / "theirs"
+    folder.mkdir()
+    theirs.write_text("x")
+    (folder / "mine").hardlink_to(theirs)
+
+    with pytest.raises(InstallError) as caught:
+        set_owner(folder, "daemon")
+
+    assert caught.value.code == "several_names"
+    assert theirs.stat().st_uid == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="root gives files away")
 def test_all_in_a_folder_is_given_but_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
     folder, outside = tmp_path / "state", tmp_path / "outside"
     (folder / "deep").mkdir(parents=True)
