@@ -164,7 +164,8 @@ class Host:
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
-        unfinished.chmod(mode)
+            if sys.platform != "win32":
+                os.fchmod(file.fileno(), mode)
         unfinished.replace(real)
 
     def rename(self, source: PurePath, target: PurePath) -> None:

@@ -131,6 +131,9 @@ def _folders_step(host: Host) -> Step:
             if not host.exists(folder):
                 made.append(folder)
             host.make_folder(folder, mode)
+        if not host.exists(LAYOUT.log):
+            # Whoever writes to it first, root with `reco3 agent trust` perhaps, does not make it readable for others.
+            host.write(LAYOUT.log, "", PRIVATE)
 
     def unmake() -> None:
         for folder in reversed(made):

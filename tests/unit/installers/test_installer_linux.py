@@ -108,6 +108,7 @@ OWNED = {
     "opt/reco3-agent/state": "0700 reco3-agent",
     "var/log/reco3-agent": "0750 reco3-agent",
     "opt/reco3-agent/config.yaml": "0600 reco3-agent",
+    "var/log/reco3-agent/agent.log": "0600 reco3-agent",
 }
 
 
