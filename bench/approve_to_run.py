@@ -62,6 +62,8 @@ class Spans:
 def main() -> int:
     """Run the measurement, print a table and, as the last line, everything as JSON."""
     options = _read_options()
+    # Started in the background we ignore it, and so would the demo, which is stopped by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="reco3-approve-") as name, contextlib.ExitStack() as running:
         bench = _Bench(Path(name), _free_port())
         running.enter_context(bench.demo(options.pcs))
