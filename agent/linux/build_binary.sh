@@ -23,12 +23,7 @@ if ! command -v objdump >/dev/null; then
     exit 2
 fi
 
-"$python" -I -m venv build/venv
-build/venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r packaging/requirements-build.txt
-# The same source and the same versions give the same bytes: no clock and no chance goes in.
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-315532800} PYTHONHASHSEED=0 \
-    build/venv/bin/pyinstaller --noconfirm --clean --log-level WARN \
-    --distpath dist --workpath build/pyinstaller packaging/reco3-agent.spec
+sh packaging/build_single_file.sh "$python"
 
 built=$(dist/reco3-agent --version)
 echo "built dist/reco3-agent $built, $(wc -c <dist/reco3-agent) bytes"

@@ -5,7 +5,7 @@ It refuses to look: paths here are names, not files.
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 
 from reco3.installers.programs import Word
 
@@ -58,6 +58,19 @@ class Layout:
     def packages(self, app: PurePath) -> PurePath:
         """Where an application's packages are."""
         return app / self.packages_in_app
+
+
+def posix_layout(platform: str) -> Layout:
+    """Where things are on Linux and macOS alike."""
+    home = PurePosixPath("/opt/reco3-agent")
+    return Layout(
+        home=home,
+        app=home / "app",
+        config=home / "config.yaml",
+        state=home / "state",
+        log=PurePosixPath("/var/log/reco3-agent/agent.log"),
+        platform=platform,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ It refuses a PC that systemd does not run, and to remove a user that it did not 
 
 import re
 from collections.abc import Sequence
-from pathlib import PurePath, PurePosixPath
+from pathlib import PurePath
 
 from reco3.installers.host import Host
-from reco3.installers.layouts import Layout, Source
+from reco3.installers.layouts import Source, posix_layout
 from reco3.installers.linux_users import OWN_USER, user_gone_step, user_step
 from reco3.installers.orders import InstallOrder, UninstallOrder
 from reco3.installers.payload import (
@@ -39,16 +39,8 @@ UNINSTALLER = "agent/linux/uninstall_systemd.sh"
 ROOT = "root"
 USERS: tuple[str, ...] = (OWN_USER, ROOT)
 PRIVATE = 0o600
-_HOME = PurePosixPath("/opt/reco3-agent")
-LAYOUT = Layout(
-    home=_HOME,
-    app=_HOME / "app",
-    config=_HOME / "config.yaml",
-    state=_HOME / "state",
-    log=PurePosixPath("/var/log/reco3-agent/agent.log"),
-    platform="linux",
-)
-_FOLDERS = ((_HOME, 0o755), (LAYOUT.state, 0o700), (LAYOUT.log.parent, 0o750))
+LAYOUT = posix_layout("linux")
+_FOLDERS = ((LAYOUT.home, 0o755), (LAYOUT.state, 0o700), (LAYOUT.log.parent, 0o750))
 
 
 def install_steps(order: InstallOrder, host: Host, source: Source) -> Sequence[Step]:

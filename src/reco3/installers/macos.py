@@ -11,7 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from reco3.installers import launchd
 from reco3.installers.host import Host
 from reco3.installers.launchd import PLIST
-from reco3.installers.layouts import Layout, Source
+from reco3.installers.layouts import Source, posix_layout
 from reco3.installers.macos_users import USER, remove_user_step, user_step
 from reco3.installers.orders import InstallOrder, UninstallOrder
 from reco3.installers.payload import (
@@ -31,15 +31,7 @@ INSTALLER = "agent/macos/install_launchd.sh"
 UNINSTALLER = "agent/macos/uninstall_launchd.sh"
 # Only root may let launchd restart a system daemon.
 USERS = ("root", USER)
-HOME = PurePosixPath("/opt/reco3-agent")
-LAYOUT = Layout(
-    home=HOME,
-    app=HOME / "app",
-    config=HOME / "config.yaml",
-    state=HOME / "state",
-    log=PurePosixPath("/var/log/reco3-agent/agent.log"),
-    platform="macos",
-)
+LAYOUT = posix_layout("macos")
 PLIST_SOURCE = PurePosixPath("agent/macos/com.reco3.agent.plist")
 # What launchd heard, before the agent's own log was open.
 LAUNCHD_LOG = LAYOUT.log.with_name("launchd.log")
@@ -133,12 +125,12 @@ def _python_notes(python: Path, user: str) -> list[str]:
 
 
 def _home_step(host: Host) -> Step:
-    was_there = host.exists(HOME)
+    was_there = host.exists(LAYOUT.home)
 
     return Step(
-        title=f"make {HOME}",
-        do=lambda: host.make_folder(HOME, 0o755),
-        undo=lambda: None if was_there else host.remove_if_empty(HOME),
+        title=f"make {LAYOUT.home}",
+        do=lambda: host.make_folder(LAYOUT.home, 0o755),
+        undo=lambda: None if was_there else host.remove_if_empty(LAYOUT.home),
     )
 
 

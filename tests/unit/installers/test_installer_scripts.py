@@ -73,9 +73,10 @@ def test_a_pc_without_systemctl_is_told_so(machine: Machine) -> None:
 @pytest.mark.parametrize("script", [INSTALL, UNINSTALL], ids=lambda script: script.name)
 def test_a_pc_without_a_new_python_is_told_how_to_get_one(machine: Machine, tmp_path: Path, script: Path) -> None:
     machine.program("systemctl")
-    copy = tmp_path / script.name
-    copy.write_text(script.read_text().replace("/usr/bin/python3", "/nowhere/python3"))
+    copy, engine = tmp_path / script.name, script.with_name("start_engine.sh")
+    copy.write_text(script.read_text())
     copy.chmod(0o755)
+    (tmp_path / engine.name).write_text(engine.read_text().replace("/usr/bin/python3", "/nowhere/python3"))
     machine.program("python3", "exit 1")
 
     ended = machine.run(copy, *WORDS, FAKE_ID="0", RECO3_PYTHON="")

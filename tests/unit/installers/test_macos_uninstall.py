@@ -54,7 +54,7 @@ def test_an_uninstallation_killed_anywhere_is_finished_by_the_next(tmp_path: Pat
 def test_a_broken_installation_is_removed_all_the_same(mac: FakeMac, damage: str) -> None:
     before = mac.end_state()
     assert mac.install() == 0
-    mac.pc.host().remove(macos.HOME / damage)
+    mac.pc.host().remove(macos.LAYOUT.home / damage)
 
     assert mac.uninstall() == 0, mac.said()
 
