@@ -186,7 +186,7 @@ def test_name_and_password_open_the_page_and_the_way_is_remembered(server: PageS
     page = open_page()
 
     page.get_by_role("button", name="Password", exact=True).click()
-    page.get_by_label("Name").fill("bob")
+    page.get_by_label("Name", exact=True).fill("bob")
     page.get_by_label("Password", exact=True).fill("wrong")
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("alert")).to_have_text("Name or password is not right.")
@@ -195,7 +195,7 @@ def test_name_and_password_open_the_page_and_the_way_is_remembered(server: PageS
     expect(page.get_by_role("button", name="Log out")).to_be_visible()
     page.get_by_role("button", name="Log out").click()
 
-    expect(page.get_by_label("Name")).to_have_value("")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("")
     assert server.asked("POST", "/api/session")[-1] == {"name": "bob", "password": "right-password"}
 
 

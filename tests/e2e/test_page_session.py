@@ -1,6 +1,6 @@
 from page_browser import OpenPage
 from page_server import PageServer, agent
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 pytest_plugins = ("page_fixtures",)
 
@@ -69,6 +69,29 @@ def test_logging_out_forgets_everything_on_the_screen_and_in_the_browser(
     expect(page.get_by_text("pc-001")).to_have_count(0)
     assert page.evaluate(KEPT) is None
     assert len(server.asked("DELETE", "/api/session")) == 1
+
+
+def test_a_look_that_was_under_way_at_the_log_out_is_the_last(server: PageServer, open_page: OpenPage) -> None:
+    strangers(server)
+    server.operator = {"name": "ann", "role": "admin", "how": "session"}
+    page = open_page(has_clock=True)
+    expect(page.locator(".connection")).to_have_text("Live")
+    held: list[Route] = []
+    page.route("**/api/r3/agents?*", lambda route: held.append(route))  # noqa: PLW0108 - its attributes are set
+    with page.expect_request("**/api/r3/agents?*"):
+        page.clock.fast_forward(31_000)
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    asked = len(server.asked("GET", "/api/session"))
+
+    with page.expect_response("**/api/r3/agents?*"):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    page.clock.fast_forward(31_000)
+    page.wait_for_timeout(300)
+
+    assert len(server.asked("GET", "/api/session")) == asked
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
 def test_a_session_that_ends_elsewhere_leads_to_the_log_in_and_forgets(server: PageServer, open_page: OpenPage) -> None:

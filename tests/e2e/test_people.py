@@ -5,8 +5,17 @@ from pathlib import Path
 
 import pytest
 from page_people import DESK, PASSWORD, PHONE, Person, accept, invite, make_key, sit_down
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 from world import World
+
+# As an extension does it: both inputs are filled before the page has drawn anything.
+FILL_AT_ONCE = """(words) => {
+  for (const [name, value] of Object.entries(words)) {
+    const input = document.querySelector(`input[name=${name}]`);
+    input.value = value;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+}"""
 
 
 @pytest.fixture
@@ -33,13 +42,45 @@ def test_an_invited_person_chooses_a_password_and_comes_back_with_it(server_only
     page.get_by_role("button", name="Access").click()
     page.get_by_role("button", name="Log out here").click()
 
-    page.get_by_label("Name").fill("alice")
+    page.get_by_label("Name", exact=True).fill("alice")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
 
     expect(page.locator(".connection")).to_have_text("Live")
     assert server_only.sql("SELECT name, role FROM operators WHERE name = 'alice'") == [("alice", "approver")]
     assert PASSWORD not in page.content()
+
+
+def test_a_password_manager_fills_name_and_password_at_once(server_only: World, alice: Person) -> None:
+    page = alice.page
+    accept(alice, invite(server_only, "alice", "approver"))
+    page.get_by_role("button", name="Access").click()
+    page.get_by_role("button", name="Log out here").click()
+    expect(page.get_by_label("Name", exact=True)).to_be_visible()
+
+    page.evaluate(FILL_AT_ONCE, {"name": "alice", "password": PASSWORD})
+    page.get_by_role("button", name="Log in").click()
+
+    expect(page.locator(".connection")).to_have_text("Live")
+
+
+def test_a_refusal_of_the_last_session_leaves_the_next_one_alone(server_only: World, alice: Person) -> None:
+    page = alice.page
+    accept(alice, invite(server_only, "alice", "approver"))
+    held: list[Route] = []
+    page.route("**/api/tokens", lambda route: held.append(route))  # noqa: PLW0108 - it looks for a function's attributes
+    page.get_by_role("button", name="Access").click()
+    page.get_by_role("button", name="Log out here").click()
+    page.get_by_label("Name", exact=True).fill("alice")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator(".connection")).to_have_text("Live")
+
+    with page.expect_response("**/api/tokens"):
+        held[0].fulfill(status=401, json={"error": "unauthorized", "message": "Log in first."})
+
+    page.get_by_role("button", name="Access").click()
+    expect(page.get_by_role("button", name="Log out here")).to_be_visible()
 
 
 def test_a_passkey_is_registered_and_logs_in(server_only: World, alice: Person) -> None:

@@ -34,6 +34,8 @@ export class ConnectionLost extends Error {
 
 /** @type {() => void} */
 let tellSessionLost = () => {};
+/** How many sessions this page has left behind: a refusal that comes late tells nothing about the one after. */
+let sessionsLeft = 0;
 
 /** @param {() => void} listener */
 export function onSessionLost(listener) {
@@ -59,7 +61,10 @@ export const openPasskeySession = (assertion) => post("/api/session/passkey", { 
 export const sendProof = (proof) => post("/api/session/proof", proof);
 /** @param {string} token @param {string} password @returns {Promise<Shapes.Operator>} */
 export const acceptInvitation = (token, password) => post("/api/invitations/accept", { token, password });
-export const closeSession = () => request("DELETE", "/api/session");
+export async function closeSession() {
+  sessionsLeft += 1;
+  await request("DELETE", "/api/session");
+}
 /** @param {string} token @returns {Promise<{ name: string, api_key: string }>} */
 export const setUp = (token) => post("/api/setup", { token });
 
@@ -149,6 +154,11 @@ export const fetchBreakGlass = () => get("/api/break-glass");
 /** @param {string} useId @param {string} review */
 export const reviewBreakGlass = (useId, review) => post(`/api/break-glass/${segment(useId)}/review`, { review });
 
+function leaveSession() {
+  sessionsLeft += 1;
+  tellSessionLost();
+}
+
 /** @param {string} text */
 function segment(text) {
   return encodeURIComponent(text);
@@ -166,12 +176,13 @@ function query(fields) {
  * @param {object} [body]
  */
 async function request(method, path, body) {
+  const leftBefore = sessionsLeft;
   const response = await answer(method, path, body);
   const content = await json(response);
   if (response.ok && content !== null) return content;
   const error = refusal(response, content);
   const isLogin = method !== "GET" && (path.startsWith("/api/session") || path === "/api/setup" || path === "/api/invitations/accept");
-  if (error instanceof ApiError && error.status === 401 && !isLogin) tellSessionLost();
+  if (error instanceof ApiError && error.status === 401 && !isLogin && sessionsLeft === leftBefore) leaveSession();
   throw error;
 }
 

@@ -249,7 +249,8 @@ function initialDraft(action, agent) {
 }
 
 /**
- * @param {{ action: Action, agent: Shapes.Agent, obstacle: string | null, draft: Draft, setDraft: (draft: Draft) => void }} props
+ * @param {{ action: Action, agent: Shapes.Agent, obstacle: string | null, draft: Draft,
+ *   setDraft: (change: (before: Draft) => Draft) => void }} props
  */
 function QuestionBody({ action, agent, obstacle, draft, setDraft }) {
   return html`<p class="target">
@@ -264,14 +265,14 @@ function QuestionBody({ action, agent, obstacle, draft, setDraft }) {
         field=${field}
         agent=${agent}
         value=${draft[field.name] ?? ""}
-        onValue=${(/** @type {string} */ value) => setDraft({ ...draft, [field.name]: value })}
+        onValue=${(/** @type {string} */ value) => setDraft((before) => ({ ...before, [field.name]: value }))}
       />`,
     )}
     ${!obstacle &&
     html`<${ReasonField}
       label="Reason (optional, shown to whoever approves and kept)"
       value=${draft["reason"] ?? ""}
-      onValue=${(/** @type {string} */ reason) => setDraft({ ...draft, reason })}
+      onValue=${(/** @type {string} */ reason) => setDraft((before) => ({ ...before, reason }))}
     />`}
     ${action.isStrong && html`<p class="quiet">${approvalText()}</p>`}
     ${action.type !== "SET_MODE" &&

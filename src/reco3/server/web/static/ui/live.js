@@ -29,6 +29,8 @@ let pollTimer;
 /** @type {number | undefined} */
 let retryTimer;
 let retryMs = pollPeriodMs;
+/** How often listening was ended: a look that is still waiting for its answer then plans no other. */
+let endings = 0;
 /** @type {(change: Shapes.Change) => Promise<void>} */
 let refresh = async () => {};
 
@@ -44,6 +46,7 @@ export function startLive(refreshTopics) {
 }
 
 export function stopLive() {
+  endings += 1;
   stream?.close();
   stream = null;
   clearTimeout(pollTimer);
@@ -82,8 +85,10 @@ function loseStream() {
 
 /** One look at everything, and the next one planned. */
 async function look() {
+  const endingsBefore = endings;
   clearTimeout(pollTimer);
   const isHeard = await tell(everything);
+  if (endings !== endingsBefore) return;
   clearTimeout(pollTimer);
   pollTimer = setTimeout(look, connectionState.value === "live" && isHeard ? livePeriodMs : pollPeriodMs);
 }
@@ -93,13 +98,16 @@ async function look() {
  * @returns {Promise<boolean>} whether the server answered
  */
 async function tell(change) {
+  const endingsBefore = endings;
   try {
     await refresh(change);
   } catch (error) {
     if (!(error instanceof ConnectionLost)) throw error;
+    if (endings !== endingsBefore) return false;
     connectionState.value = "offline";
     return false;
   }
+  if (endings !== endingsBefore) return true;
   lastDataMs.value = serverNowMs.peek();
   if (connectionState.value !== "live") connectionState.value = stream?.readyState === EventSource.OPEN ? "live" : "polling";
   return true;

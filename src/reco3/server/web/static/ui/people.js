@@ -92,7 +92,7 @@ function InviteForm() {
   const [draft, setDraft] = useState({ name: "", role: "approver" });
   const invite = async () => {
     invitation.value = await withProof(() => invitePerson({ name: draft.name.trim(), role: draft.role }));
-    setDraft({ ...draft, name: "" });
+    setDraft((before) => ({ ...before, name: "" }));
     await refreshPeople();
   };
   const { busy, problem, confirm } = useSending(invite, () => {});
@@ -102,8 +102,8 @@ function InviteForm() {
     if (!busy) void confirm();
   };
   return html`<form class="invite panel-form" onSubmit=${submit}>
-    <label class="field"><span>Invite</span><input class="input" type="text" maxlength="64" required placeholder="name" value=${draft.name} onInput=${(/** @type {{ currentTarget: HTMLInputElement }} */ { currentTarget }) => setDraft({ ...draft, name: currentTarget.value })} /></label>
-    <${RoleChoice} role=${draft.role} onRole=${(/** @type {string} */ role) => setDraft({ ...draft, role })} />
+    <label class="field"><span>Invite</span><input class="input" type="text" maxlength="64" required placeholder="name" value=${draft.name} onInput=${(/** @type {{ currentTarget: HTMLInputElement }} */ { currentTarget: { value } }) => setDraft((before) => ({ ...before, name: value }))} /></label>
+    <${RoleChoice} role=${draft.role} onRole=${(/** @type {string} */ role) => setDraft((before) => ({ ...before, role }))} />
     <button type="submit" class="button primary" disabled=${busy || !canAct.value}>Invite</button>
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
   </form>`;

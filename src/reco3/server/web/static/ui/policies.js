@@ -98,10 +98,13 @@ function written({ command_type: type, agent_pattern: pattern, approvals_require
   return { command_type: type, agent_pattern: pattern.trim(), approvals_required: required, four_eyes: isFourEyes, reason_required: isReasoned, lifetime_s: lifetimeS || null };
 }
 
-/** @param {{ draft: Shapes.NewPolicy, onDraft: (draft: Shapes.NewPolicy) => void }} props */
+/** @param {{ draft: Shapes.NewPolicy, onDraft: (change: (before: Shapes.NewPolicy) => Shapes.NewPolicy) => void }} props */
 function PolicyFields({ draft, onDraft }) {
   /** @param {keyof Shapes.NewPolicy} name @param {(element: HTMLInputElement) => unknown} read */
-  const take = (name, read) => (/** @type {{ currentTarget: HTMLInputElement }} */ { currentTarget }) => onDraft({ ...draft, [name]: read(currentTarget) });
+  const take = (name, read) => (/** @type {{ currentTarget: HTMLInputElement }} */ { currentTarget }) => {
+    const value = read(currentTarget);
+    onDraft((before) => ({ ...before, [name]: value }));
+  };
   return html`<label class="field">
       <span>Command</span>
       <select class="input" value=${draft.command_type} onChange=${take("command_type", ({ value }) => value)}>

@@ -61,7 +61,7 @@ function NewTokenForm() {
   const make = async () => {
     const { token } = await withProof(() => createToken({ name: draft.name.trim(), role: draft.role, expires_in_days: Number(draft.days) }));
     newest.value = token;
-    setDraft({ ...draft, name: "" });
+    setDraft((before) => ({ ...before, name: "" }));
     await refreshTokens();
   };
   const { busy, problem, confirm } = useSending(make, () => {});
@@ -71,12 +71,12 @@ function NewTokenForm() {
     if (!busy) void confirm();
   };
   /** @param {"name" | "days"} name */
-  const take = (name) => (/** @type {{ currentTarget: HTMLInputElement }} */ { currentTarget }) => setDraft({ ...draft, [name]: currentTarget.value });
+  const take = (name) => (/** @type {{ currentTarget: HTMLInputElement }} */ { currentTarget: { value } }) => setDraft((before) => ({ ...before, [name]: value }));
   return html`<details class="panel-fold">
     <summary>New token</summary>
     <form class="panel-form" onSubmit=${submit}>
       <label class="field"><span>What for</span><input class="input" type="text" maxlength="64" required value=${draft.name} onInput=${take("name")} /></label>
-      <${RoleChoice} role=${draft.role} onRole=${(/** @type {string} */ role) => setDraft({ ...draft, role })} />
+      <${RoleChoice} role=${draft.role} onRole=${(/** @type {string} */ role) => setDraft((before) => ({ ...before, role }))} />
       <label class="field"><span>Days</span><input class="input" type="number" min="1" max="365" step="1" required value=${draft.days} onInput=${take("days")} /></label>
       <button type="submit" class="button" disabled=${busy || !canAct.value}>Create</button>
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}

@@ -9,6 +9,7 @@ import { assertPasskey, hasPasskeys } from "./passkeys.js";
 
 /** @typedef {"api_key" | "password" | "passkey"} Way */
 /** @typedef {{ name: string, password: string, api_key: string }} Credentials */
+/** @typedef {(change: (before: Credentials) => Credentials) => void} TakeDraft */
 
 const storageKey = "reco3-way-in";
 /** @type {Record<Way, string>} */
@@ -52,7 +53,7 @@ export function WaySwitch({ way, onWay }) {
 
 /**
  * What is to be typed for the chosen way; the name only where it is not known already.
- * @param {{ way: Way, draft: Credentials, onDraft: (draft: Credentials) => void, hasName: boolean, isBad: boolean }} props
+ * @param {{ way: Way, draft: Credentials, onDraft: TakeDraft, hasName: boolean, isBad: boolean }} props
  */
 export function WayFields({ way, draft, onDraft, hasName, isBad }) {
   const one = { draft, onDraft, isBad };
@@ -63,11 +64,12 @@ export function WayFields({ way, draft, onDraft, hasName, isBad }) {
 
 /**
  * @param {{ name: keyof Credentials, label: string, kind: string, fills: string, draft: Credentials,
- *   onDraft: (draft: Credentials) => void, isBad: boolean }} props
+ *   onDraft: TakeDraft, isBad: boolean }} props
  */
 function WayField({ name, label, kind, fills, draft, onDraft, isBad }) {
+  // A password manager fills two fields at once, before the first is drawn: each adds to what is there by then.
   /** @param {{ currentTarget: HTMLInputElement }} event */
-  const take = ({ currentTarget }) => onDraft({ ...draft, [name]: currentTarget.value });
+  const take = ({ currentTarget: { value } }) => onDraft((before) => ({ ...before, [name]: value }));
   return html`<label class="field">
     <span>${label}</span>
     <input class="input" type=${kind} name=${name} autocomplete=${fills} required autofocus maxlength="500" value=${draft[name]} aria-invalid=${isBad} onInput=${take} />
