@@ -8,8 +8,25 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL, make_url
 
+from databases import put_empty_database
 from postgresql import Postgres, own_cluster
 from reco3.server.store.database import Database
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the end-to-end files over the others, for they mostly wait, and browsers get in each other's way.
+
+    A long one that starts last would be waited for alone, so the last part of the run has none.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = [path for path in files if "e2e" in path.parts]
+    quick = [path for path in files if "e2e" not in path.parts]
+    places = {path: len(quick) * 3 // 4 * number // len(slow) for number, path in enumerate(slow)}
+    places |= {path: number for number, path in enumerate(quick)}
+    items[:] = [item for path in sorted(files, key=places.__getitem__) for item in files[path]]
 
 
 @pytest.fixture
@@ -33,6 +50,7 @@ def postgres() -> Iterator[Postgres]:
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
     """The address of an empty database of each kind."""
     if request.param == "sqlite":
+        put_empty_database(tmp_path / "reco3.db")
         yield URL.create("sqlite", database=str(tmp_path / "reco3.db"))
         return
     server: Postgres = request.getfixturevalue("postgres")

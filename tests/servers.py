@@ -1,6 +1,7 @@
 """The real server as a process, for tests that speak HTTP to it.
 
 It starts `python app.py` on a free loopback port with its own instance folder, and stops what it started.
+The folder holds an empty database already; a test of a first start says so.
 """
 
 import contextlib
@@ -17,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from databases import put_empty_database
 
 ROOT = Path(__file__).parents[1]
 STARTED = b"Application startup complete"
@@ -60,6 +63,8 @@ class ServerProcess:
     Its environment is made from `PATH` and what the test gives, so that no variable of the developer leaks in.
     """
 
+    is_first_start = False
+
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.db_path = folder / "instance" / "reco3.db"
@@ -96,6 +101,8 @@ class ServerProcess:
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process without waiting for it to answer."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.is_first_start or self.db_path.exists()):
+            put_empty_database(self.db_path)
         with self._log_path.open("ab") as log:
             self._log_before = log.tell()
             self._process = subprocess.Popen(

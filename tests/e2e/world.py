@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import requests
 
+from databases import put_empty_database
 from reco3.demo import service
 
 AGENT_ID = "pc-001"
@@ -68,6 +69,9 @@ class World:
         return self.folder / "rate-limit.json"
 
     def start_server(self) -> None:
+        database = self.folder / "instance/reco3.db"
+        if not database.exists():
+            put_empty_database(database)
         environment = {
             "RECO3_TEST_MODE": "1",
             "RECO3_REQUIRE_APPROVAL": "1",

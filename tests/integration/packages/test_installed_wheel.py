@@ -28,7 +28,9 @@ READY_S = 30
 
 
 class InstalledServer(ServerProcess):
-    """`reco3 server` of an environment, started in a folder of its own."""
+    """`reco3 server` of an environment, started in a folder of its own, with the migrations that it brought along."""
+
+    is_first_start = True
 
     def __init__(self, folder: Path, python: Path, **environment: str) -> None:
         super().__init__(folder, **environment)

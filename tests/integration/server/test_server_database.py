@@ -1,12 +1,16 @@
 """The database as a whole: its pragmas, its schema, who may write, and what it refuses to open."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -14,8 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from builders import agent
 from postgresql import Postgres
 from reco3.server.domain.errors import Busy, StartRefused
+from reco3.server.store import migrating
 from reco3.server.store.database import Database, database_url, has_wal_race
-from reco3.server.store.tables import metadata
+from reco3.server.store.tables import SCHEMA_REVISION, metadata
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +74,25 @@ async def test_the_migrations_make_exactly_the_tables_that_the_code_knows(store:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
 
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_code_names_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrating._FOLDER))
+
+    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_REVISION
+
+
+def test_a_start_that_finds_all_in_order_does_without_alembic(tmp_path: Path) -> None:
+    opened = (
+        "import sys; from pathlib import Path; from reco3.server.store.database import Database, database_url;"
+        "Database(database_url(database_url=None, db_path=Path('reco3.db'))).open();"
+        "print('alembic' in sys.modules)"
+    )
+
+    said = [subprocess.check_output([sys.executable, "-c", opened], cwd=tmp_path, text=True) for _ in range(2)]
+
+    assert said == ["True\n", "False\n"]
 
 
 async def test_a_column_that_no_migration_made_would_be_noticed(own_store: Database) -> None:

@@ -20,6 +20,7 @@ from servers import ROOT, ServerProcess
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     """A server that is not started."""
     process = ServerProcess(tmp_path, RECO3_TEST_MODE="1")
+    process.is_first_start = True
     yield process
     process.kill()
 
