@@ -117,28 +117,31 @@ class ScriptedServer:
                 self._changed.wait(0.05)
             return seen
 
-    def respond(self, request: Request) -> Answer:
+    def respond(self, request: Request, *, is_there: Callable[[], bool]) -> Answer:
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
         rule = self.rules.get(request.path) or self.rules.get("*")
-        return (rule and rule(request)) or self._default(request)
+        return (rule and rule(request)) or self._default(request, is_there)
 
-    def _default(self, request: Request) -> Answer:
+    def _default(self, request: Request, is_there: Callable[[], bool]) -> Answer:
         if request.path == "/agent/pull":
-            return answer(body={"commands": self._take_orders(request.wait_s or 0), "cancels": list(self.cancels)})
+            orders = self._take_orders(request.wait_s or 0, is_there)
+            return answer(body={"commands": orders, "cancels": list(self.cancels)})
         if request.path == "/agent/logs":
             body = request.body
             return answer(body={"status": "ok", "acked_seq": body["first_seq"] + len(body["logs"]) - 1})
         return answer()
 
-    def _take_orders(self, wait_s: int) -> list[dict[str, Any]]:
+    def _take_orders(self, wait_s: int, is_there: Callable[[], bool]) -> list[dict[str, Any]]:
         listener = self._listener
         with self._changed:
             if self.holds_pulls:
                 self._held_pulls += 1
                 self._changed.wait_for(lambda: self._orders or self._listener is not listener, wait_s)
                 self._held_pulls -= 1
+            if not is_there():
+                return []  # It was killed while it waited: the orders are for its next run.
             orders, self._orders = self._orders, []
             return orders
 
@@ -181,6 +184,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
+    def _is_client_there(self) -> bool:
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """Nothing: the requests are recorded."""
 
@@ -199,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.monotonic(),
             journal[0] if journal else None,
         )
-        reply = self.server.script.respond(request)
+        reply = self.server.script.respond(request, is_there=self._is_client_there)
         if reply is LOST:
             self.close_connection = True
             return
