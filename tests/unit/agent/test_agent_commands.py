@@ -64,14 +64,19 @@ def test_a_mode_is_set_and_persisted(pc: Pc) -> None:
     assert pc.journal.mode().mode is Mode.SAFE
 
 
-def test_a_notice_is_written_to_the_log_and_told_in_the_result(pc: Pc, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def heard_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The agent's log, whatever a test before has opened; prepared before the call, so that each line is heard once."""
     logging.getLogger("reco3.agent").propagate = True
+    return caplog
 
+
+def test_a_notice_is_written_to_the_log_and_told_in_the_result(pc: Pc, heard_log: pytest.LogCaptureFixture) -> None:
     ending = pc.carry_out("c-1", NotifyOps(Severity.WARN, "disk nearly full"))
 
     assert ending.result["severity"] == "WARN"
     assert ending.result["message"] == "disk nearly full"
-    [record] = [record for record in caplog.records if record.getMessage() == "notify_ops"]
+    [record] = [record for record in heard_log.records if record.getMessage() == "notify_ops"]
     assert record.__dict__["fields"]["message"] == "disk nearly full"
     assert record.levelno == logging.WARNING
 
