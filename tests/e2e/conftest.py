@@ -1,15 +1,14 @@
 """Fixtures of the end-to-end tests: worlds of real processes, and a real Chromium."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from page_browser import HEADLESS_NAMES, headless_path
 from playwright.sync_api import Browser, sync_playwright
 from world import World
 
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGS = [
     # A name that is this machine but that Chromium does not take for it: what a page by plain http may do.
     "--host-resolver-rules=MAP plain-http.test 127.0.0.1",
@@ -41,9 +40,9 @@ def chromium() -> Iterator[Browser]:
 
     It lives no longer than its module: while it runs, no other event loop can run in this thread.
     """
-    path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    path = headless_path()
     if path is None:
-        message = f"no Chromium found (looked for {', '.join(CHROMIUM_NAMES)})"
+        message = f"no Chromium found (looked for {', '.join(HEADLESS_NAMES)})"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

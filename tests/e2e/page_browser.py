@@ -9,14 +9,21 @@ from collections.abc import Callable
 from playwright.sync_api import Page
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+# The same engine without windows, tabs and profiles, which takes a third less of the processor.
+HEADLESS_NAMES = ("chromium-headless-shell", *CHROMIUM_NAMES)
 CHROMIUM_ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 
 OpenPage = Callable[..., Page]
 
 
 def chromium_path() -> str | None:
-    """The path of the browser that the `chromium` fixture found too."""
+    """The path of a whole browser, which can install a page."""
     return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+def headless_path() -> str | None:
+    """The path of the browser that the `chromium` fixture starts."""
+    return next(filter(None, map(shutil.which, HEADLESS_NAMES)), None)
 
 
 def violations_of(page: Page) -> list[str]:
