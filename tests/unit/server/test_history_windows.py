@@ -29,6 +29,7 @@ from reco3.server.domain.points import point_text, read_points, unpack_points
 from reco3.server.domain.rollups import Rollup, merged, unpack_rollups
 
 START_S = int(START.timestamp())
+PC_OF_THE_FIFTH_MINUTE = "pc-005"  # Its windows begin four minutes after the others'; those of `PC` at 0:00, 0:05 …
 
 
 def text(samples: Sequence[Sample]) -> str:
@@ -47,8 +48,12 @@ def beats(first_s: int, last_s: int, *, step_s: int = 10) -> list[Sample]:
     ]
 
 
+def counts(closed: Closed) -> list[tuple[int, int]]:
+    return [(window.start_s - START_S, sum(quarter.count for quarter in window.quarters)) for window in closed.windows]
+
+
 def total(closed: Closed) -> Rollup:
-    return merged([window.rollup for window in closed.windows], at_ms=0)
+    return merged([quarter for window in closed.windows for quarter in window.quarters], at_ms=0)
 
 
 def test_a_window_that_is_not_over_stays_open() -> None:
@@ -73,7 +78,7 @@ def test_a_window_that_is_over_becomes_packs_and_a_rollup() -> None:
         (180, 6),
         (240, 6),
     ]
-    assert (window.rollup.count, window.rollup.at_ms) == (30, START_S * 1000)
+    assert [(quarter.count, quarter.at_ms) for quarter in window.quarters] == [(30, START_S * 1000)]
 
 
 def test_the_last_point_of_a_closed_window_stays_for_the_rate_across_the_border() -> None:
@@ -98,7 +103,7 @@ def test_closing_again_with_nothing_new_keeps_the_carried_point() -> None:
 def test_a_pc_that_was_away_closes_what_it_left_behind() -> None:
     closed = close_windows(PC, text([*beats(0, 60), *beats(7_200, 7_220)]), at(7_220))
 
-    assert [(window.start_s - START_S, window.rollup.count) for window in closed.windows] == [(0, 6)]
+    assert counts(closed) == [(0, 6)]
     assert len(read_points(closed.open_points).at_ms) == 3
     assert len(read_points(closed.open_points).rows()) == 2
 
@@ -106,7 +111,7 @@ def test_a_pc_that_was_away_closes_what_it_left_behind() -> None:
 def test_points_of_a_clock_that_was_set_back_are_kept_in_their_own_window() -> None:
     closed = close_windows(PC, text([*beats(900, 930), *beats(0, 30)]), at(30))
 
-    assert [(window.start_s - START_S, window.rollup.count) for window in closed.windows] == [(900, 3)]
+    assert counts(closed) == [(900, 3)]
     assert [row[0] // 1000 - START_S for row in read_points(closed.open_points).rows()] == [0, 10, 20]
 
 
@@ -131,13 +136,30 @@ def test_no_point_is_lost_or_counted_twice_however_often_windows_close(steps_s: 
     assert [row[0] // 1000 - START_S for row in found + read_points(open_points).rows()] == seconds
 
 
-def test_pcs_are_due_at_their_own_moment_after_the_window() -> None:
-    due_s = [points_due_at(f"pc-{n:05d}", at(17)) - START_S - WINDOW_S for n in range(3_000)]
+def test_a_window_across_the_quarter_of_an_hour_adds_to_both() -> None:
+    closed = close_windows(PC_OF_THE_FIFTH_MINUTE, text(beats(840, 1_140)), at(1_140))
 
-    assert (min(due_s), max(due_s)) == (0, 299)
+    (window,) = closed.windows
+    assert window.start_s - START_S == 840
+    assert [(quarter.at_ms // 1000 - START_S, quarter.count) for quarter in window.quarters] == [(0, 6), (900, 24)]
+    assert [minute.count for minute in unpack_rollups(window.minutes)] == [6] * 5
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(0, 2 * 7_200))
+def test_every_pc_closes_within_a_minute_after_its_window_and_splits_no_minute(name: str, second: int) -> None:
+    due_s = points_due_at(name, at(second))
+    closed = close_windows(name, text(beats(second, second + 600)), at(second + 600))
+
+    assert START_S + second < due_s < START_S + second + WINDOW_S + MINUTE_S
+    assert {window.start_s % MINUTE_S for window in closed.windows} == {0}
+    assert points_due_at(name, at(second + WINDOW_S)) == due_s + WINDOW_S
+
+
+def test_a_fleet_closes_evenly_over_five_minutes() -> None:
+    due_s = [points_due_at(f"pc-{n:05d}", at(17)) % WINDOW_S for n in range(3_000)]
+
+    # Ten are to be expected in each second.
     assert max(due_s.count(second) for second in range(WINDOW_S)) < 40
-    assert points_due_at(PC, at(299.9)) == points_due_at(PC, START)
-    assert points_due_at(PC, at(300)) == points_due_at(PC, START) + WINDOW_S
 
 
 NOW = datetime(2030, 1, 15, 12, 3, 25, tzinfo=UTC)

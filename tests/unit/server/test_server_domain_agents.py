@@ -9,7 +9,7 @@ from builders import PC, agent, taken_heartbeat
 from fakes import START
 from reco3.server.domain.agents import OFFLINE_AFTER_S, AgentStatus, Pulse, go_offline, status_at, take_heartbeat
 from reco3.server.domain.audit import AuditEvent, HeartbeatAudit, Stream, writes_every_heartbeat
-from reco3.server.domain.history import MAX_OPEN_CHARS
+from reco3.server.domain.history import MAX_OPEN_CHARS, points_due_at
 from reco3.server.domain.points import read_points
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -94,17 +94,24 @@ def test_a_mode_that_nobody_knows_is_not_believed() -> None:
     assert after.mode is None
 
 
-def test_five_minutes_of_heartbeats_become_one_row_that_counts_them() -> None:
+def test_the_heartbeats_of_a_window_become_one_row_that_counts_them() -> None:
     known, _, _ = take_heartbeat(None, taken_heartbeat(), every_audited=False)
     rows: list[AuditEvent] = []
-    for beat in range(1, 31):
+    for beat in range(1, 37):
         taken = taken_heartbeat(at=START + timedelta(seconds=10 * beat))
         known, _, events = take_heartbeat(known, taken, every_audited=False)
         rows.extend(events)
 
-    assert [row.payload["count"] for row in rows] == [30]
+    # The window of this PC ends after five minutes, and its turn comes 57 s later.
+    assert [(row.payload["count"], row.ts - START) for row in rows] == [(36, timedelta(seconds=360))]
     assert rows[0].stream is Stream.TELEMETRY
     assert known.rollup_count == 0
+
+
+def test_a_fleet_that_came_at_once_is_not_counted_at_once() -> None:
+    due_at = {points_due_at(f"pc-{number:03d}", START) for number in range(100)}
+
+    assert len(due_at) > 50
 
 
 @pytest.mark.parametrize(

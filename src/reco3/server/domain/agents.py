@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from reco3.protocol.commands import Mode
 from reco3.protocol.messages import Heartbeat
-from reco3.server.domain.audit import ROLLUP_PERIOD_S, AuditEvent, Stream, agent_actor, system_actor
+from reco3.server.domain.audit import AuditEvent, Stream, agent_actor, system_actor
 from reco3.server.domain.history import MAX_OPEN_CHARS, points_due_at
 from reco3.server.domain.metrics import check_metrics
 from reco3.server.domain.points import numbers_text, restart_text
@@ -153,9 +153,11 @@ def take_heartbeat(
             point = restart_text(point)
     if open_chars >= MAX_OPEN_CHARS:
         point = ""
+    at_s = at.timestamp()
     due_at = points_due_at(agent_id, at) if due_at is None else due_at
     state = (version, mode, apply_enabled, True)
-    is_rollup_due = (at - since).total_seconds() >= ROLLUP_PERIOD_S
+    # With the window of history, whose moment each PC has for itself: a fleet that came at once is not counted at once.
+    is_rollup_due = due_at <= at_s and since.timestamp() < due_at
     is_news = every_audited or is_rollup_due or previous is None or previous[:4] != state
     events = _events(previous, taken, _Rollup(count, since), every_audited=every_audited) if is_news else ()
     if events:

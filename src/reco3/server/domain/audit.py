@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-ROLLUP_PERIOD_S = 300
 EVERY_HEARTBEAT_UP_TO_AGENTS = 50
 
 

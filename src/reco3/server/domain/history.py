@@ -1,7 +1,7 @@
 """History: windows that close, and which resolution answers a question.
 
-A window is five minutes of the wall clock. Its points wait as text in the PC's own row; when it closes they become
-packs and roll-ups. Nothing here reads a clock or a database.
+A window is five minutes that begin at a whole minute; which one of five is the PC's own. Its points wait as text in
+the PC's own row; when it closes they become packs and roll-ups. Nothing here reads a clock or a database.
 """
 
 import math
@@ -31,13 +31,16 @@ _STEPS_S = (10, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800,
 
 @dataclass(frozen=True, slots=True)
 class ClosedWindow:
-    """Five minutes of one PC that are over: both packs and the roll-up of it all; `start_s` in Unix seconds."""
+    """Five minutes of one PC that are over: both packs, and a roll-up for each quarter of an hour that they touch.
+
+    `start_s` is in Unix seconds.
+    """
 
     agent_id: str
     start_s: int
     raw: bytes
     minutes: bytes
-    rollup: Rollup
+    quarters: tuple[Rollup, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +82,21 @@ def row_length_s(resolution_s: int) -> int:
 
 
 def points_due_at(agent_id: str, at: datetime) -> int:
-    """When the window of a moment should be closed, in Unix seconds: spread by the PC's name over five minutes."""
-    return window_start_s(int(at.timestamp())) + WINDOW_S + zlib.crc32(agent_id.encode()) % WINDOW_S
+    """When the window of a moment should be closed, in Unix seconds: within a minute after its end.
 
-
-def window_start_s(moment_s: int) -> int:
-    """The start of the window that a moment lies in."""
-    return moment_s - moment_s % WINDOW_S
+    Windows begin at different minutes and the seconds are spread by the PC's name, so a fleet does not close at once,
+    and no PC's row carries more than six minutes of points.
+    """
+    return _window_start_s(agent_id, int(at.timestamp())) + WINDOW_S + _spread_of(agent_id) % MINUTE_S
 
 
 def close_windows(agent_id: str, open_points: str, now: datetime) -> Closed:
     """Split off every window but the one that `now` lies in; its last point stays behind for the next rate."""
     points = plausible(read_points(open_points), now)
-    current_ms = window_start_s(int(now.timestamp())) * 1000
+    current_ms = _window_start_s(agent_id, int(now.timestamp())) * 1000
     kept: list[Row] = []
     windows: list[ClosedWindow] = []
-    for first, end in _stretches(points, points.first, len(points.at_ms), WINDOW_S):
+    for first, end in _windows(agent_id, points):
         if current_ms <= points.at_ms[first] < current_ms + WINDOW_S * 1000:
             kept = [points.row(place) for place in range(first, end)]
         else:
@@ -108,8 +110,7 @@ def close_windows(agent_id: str, open_points: str, now: datetime) -> Closed:
 
 def windows_of(agent_id: str, points: Points) -> tuple[ClosedWindow, ...]:
     """What is stored of some points, window by window."""
-    stretches = _stretches(points, points.first, len(points.at_ms), WINDOW_S)
-    return tuple(_closed(agent_id, points, first, end) for first, end in stretches)
+    return tuple(_closed(agent_id, points, first, end) for first, end in _windows(agent_id, points))
 
 
 def plausible(points: Points, now: datetime) -> Points:
@@ -174,15 +175,32 @@ def _fitting_days_s(range_s: int, max_points: int) -> int:
 
 
 def _closed(agent_id: str, points: Points, first: int, end: int) -> ClosedWindow:
-    start_s = window_start_s(points.at_ms[first] // 1000)
     minutes = _bucketed(points, first, end, MINUTE_S)
     return ClosedWindow(
         agent_id=agent_id,
-        start_s=start_s,
+        start_s=_window_start_s(agent_id, points.at_ms[first] // 1000),
         raw=pack_points(points, first, end),
         minutes=pack_rollups(minutes),
-        rollup=merged(minutes, at_ms=start_s * 1000),
+        quarters=tuple(regrouped(minutes, QUARTER_S)),
     )
+
+
+def _windows(agent_id: str, points: Points) -> Iterator[tuple[int, int]]:
+    return _stretches(points, points.first, len(points.at_ms), WINDOW_S, offset_s=_offset_s(agent_id))
+
+
+def _window_start_s(agent_id: str, moment_s: int) -> int:
+    """The start of the PC's window that a moment lies in."""
+    return moment_s - (moment_s - _offset_s(agent_id)) % WINDOW_S
+
+
+def _offset_s(agent_id: str) -> int:
+    """How long after each fifth minute of the wall clock a PC's windows begin: whole minutes, which are never split."""
+    return _spread_of(agent_id) // MINUTE_S % (WINDOW_S // MINUTE_S) * MINUTE_S
+
+
+def _spread_of(agent_id: str) -> int:
+    return zlib.crc32(agent_id.encode())
 
 
 def _bucketed(points: Points, first: int, end: int, step_s: int) -> list[Rollup]:
@@ -193,11 +211,12 @@ def _bucketed(points: Points, first: int, end: int, step_s: int) -> list[Rollup]
     ]
 
 
-def _stretches(points: Points, first: int, end: int, step_s: int) -> Iterator[tuple[int, int]]:
+def _stretches(points: Points, first: int, end: int, step_s: int, *, offset_s: int = 0) -> Iterator[tuple[int, int]]:
     """First row and end of each stretch of `step_s` seconds; the times are in order, so a search finds the borders."""
-    step_ms = step_s * 1000
+    step_ms, offset_ms = step_s * 1000, offset_s * 1000
     while first < end:
-        border_ms = (points.at_ms[first] // step_ms + 1) * step_ms
+        at_ms = points.at_ms[first]
+        border_ms = at_ms + step_ms - (at_ms - offset_ms) % step_ms
         stop = bisect_left(points.at_ms, border_ms, first, end)
         yield first, stop
         first = stop

@@ -158,8 +158,10 @@ def _rollup_rows(windows: Iterable[ClosedWindow]) -> Iterator[tuple[object, ...]
     groups: dict[tuple[str, int, int], list[Rollup]] = {}
     for window in windows:
         for resolution_s in ROLLUP_RESOLUTIONS_S:
-            key = (window.agent_id, resolution_s, window.start_s - window.start_s % resolution_s)
-            groups.setdefault(key, []).append(window.rollup)
+            for quarter in window.quarters:
+                at_s = quarter.at_ms // 1000
+                key = (window.agent_id, resolution_s, at_s - at_s % resolution_s)
+                groups.setdefault(key, []).append(quarter)
     return ((*key, *_values(_together(group))) for key, group in groups.items())
 
 

@@ -91,7 +91,7 @@ def _pack_samples(chunks: sa.Table, rollups: sa.Table) -> None:
             [
                 _rollup_row(agent_id, resolution_s, rollup)
                 for resolution_s in (QUARTER_S, TWO_HOURS_S)
-                for rollup in regrouped([window.rollup for window in windows], resolution_s)
+                for rollup in regrouped([quarter for window in windows for quarter in window.quarters], resolution_s)
             ],
         )
 
