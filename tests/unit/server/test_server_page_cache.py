@@ -14,9 +14,9 @@ def test_it_grows_in_steps_never_shrinks_and_ends_at_its_limit() -> None:
     with create_engine("sqlite://").connect() as connection:
         connection.exec_driver_sql(f"PRAGMA cache_size=-{LEAST_KIB}")
         sizes = []
-        for pcs in (0, STEP_KIB // KIB_PER_PC - 1, STEP_KIB // KIB_PER_PC, 20_000, 0, 115_000, 120_000, 5_000_000):
+        for pcs in (0, STEP_KIB // KIB_PER_PC - 1, STEP_KIB // KIB_PER_PC, 20_000, 0, 230_000, 240_000, 5_000_000):
             cache.fit(connection, pcs=pcs)
             sizes.append(size_kib(connection))
 
-    first_step, of_20_000, of_115_000 = LEAST_KIB + STEP_KIB, LEAST_KIB + 80_000, LEAST_KIB + 460_000
-    assert sizes == [LEAST_KIB, LEAST_KIB, first_step, of_20_000, of_20_000, of_115_000, LEAST_KIB + 480_000, MOST_KIB]
+    first_step, of_20_000, of_230_000 = LEAST_KIB + STEP_KIB, LEAST_KIB + 40_000, LEAST_KIB + 460_000
+    assert sizes == [LEAST_KIB, LEAST_KIB, first_step, of_20_000, of_20_000, of_230_000, LEAST_KIB + 480_000, MOST_KIB]

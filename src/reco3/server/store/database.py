@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLA
 
 from reco3.server.domain.errors import Busy, StartRefused
 from reco3.server.store.migrating import migrate
+from reco3.server.store.open_points import OpenPoints
 from reco3.server.store.page_cache import LEAST_KIB
 from reco3.server.store.transaction import TableTransaction
 from reco3.server.store.writer import Writer
@@ -41,7 +42,8 @@ class Database:
         self._is_sqlite = url.get_backend_name() == "sqlite"
         self._write_engine = self._engine(is_reader=False)
         self._read_engine = self._engine(is_reader=True)
-        self._writer = Writer(self._write_engine, is_only_writer=self._is_sqlite)
+        self._points = OpenPoints() if self._is_sqlite else None
+        self._writer = Writer(self._write_engine, points=self._points)
         self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reco3-reader")
 
     def open(self) -> None:
@@ -65,6 +67,9 @@ class Database:
 
     def start(self) -> None:
         """Begin to accept writes; call it on the event loop that will await them."""
+        if self._points is not None:
+            with self._read_engine.connect() as connection:
+                self._points.load(connection)
         self._writer.start(asyncio.get_running_loop())
 
     async def write(self, work: Callable[[TableTransaction], ResultT]) -> ResultT:
@@ -121,7 +126,7 @@ class Database:
     def _query(self, query: Callable[[TableTransaction], ResultT]) -> ResultT:
         try:
             with self._read_engine.connect() as connection:
-                return query(TableTransaction(connection))
+                return query(TableTransaction(connection, points=self._points))
         except (OperationalError, InterfaceError) as err:
             log.warning("read_failed cause=%s", str(err.orig).splitlines()[0])
             raise Busy("The database cannot be read now. Send this again in a moment.", retry_after_s=5) from err

@@ -19,6 +19,7 @@ from reco3.server.domain.history import (
 from reco3.server.domain.rollups import Rollup, Spread, Traffic, merged
 from reco3.server.services.ports import Doomed
 from reco3.server.store.bulk import BulkInsert
+from reco3.server.store.open_points import OpenPoints, read_open_points
 from reco3.server.store.tables import agent_status, metric_chunks, metric_rollups
 
 _KEY = ("agent_id", "resolution_s", "start_s")
@@ -77,8 +78,9 @@ _ADD_ROLLUPS = {
 class HistoryTable:
     """Reads and writes history inside one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, points: OpenPoints | None = None) -> None:
         self._connection = connection
+        self._points = points
 
     def add(self, windows: Sequence[ClosedWindow]) -> None:
         """Store closed windows; what a PC already has for the same time is kept and joined."""
@@ -88,8 +90,8 @@ class HistoryTable:
 
     def open_points(self, agent_id: str) -> str:
         """The text of a PC's open window."""
-        query = select(agent_status.c.open_points).where(agent_status.c.agent_id == agent_id)
-        return self._connection.execute(query).scalar_one_or_none() or ""
+        known = self._points.get(agent_id) if self._points and self._points.is_loaded else None
+        return read_open_points(self._connection, agent_id, known)
 
     def chunks(self, agent_id: str, *, resolution_s: int, start_s: int, end_s: int) -> list[bytes]:
         """A PC's packs of the windows that touch a stretch of time, oldest first."""

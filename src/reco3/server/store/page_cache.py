@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 
 LEAST_KIB = 32 * 1024
 MOST_KIB = 512 * 1024
-# A row with a full window of points: two of them share a page of 4 KiB, and pages are rarely full.
-KIB_PER_PC = 4
+# A row of 700 bytes on pages that are rarely full, and the parts of the history's trees that are used all the time.
+KIB_PER_PC = 2
 STEP_KIB = 16 * 1024
 
 

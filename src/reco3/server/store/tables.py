@@ -54,7 +54,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 # The newest of the migrations, which make these tables.
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 
 metadata = MetaData(
     naming_convention={
@@ -89,10 +89,21 @@ agent_status = Table(
     Column("rollup_count", Integer, nullable=False),
     Column("rollup_from", UtcTime),
     # The points of the window that is still open, 41 characters each, and when to close it in Unix seconds.
+    # On SQLite the journal after the row `points_folded_at` has more of them; PostgreSQL appends them here.
     Column("open_points", Text, nullable=False, server_default=text("''")),
+    Column("points_folded_at", BigInteger, nullable=False, server_default=text("0")),
     Column("points_due_at", BigInteger),
     Column("agent_started_ms", BigInteger),
     # No index on the time: each heartbeat would have to move it, and the silent are found in memory.
+)
+
+# What the heartbeats of one transaction add to open windows: MessagePack of PC and points. SQLite alone uses it.
+# It carries no `org_id`, for a row is of many PCs and lives for minutes.
+points_journal = Table(
+    "points_journal",
+    metadata,
+    Column("id", _row_number, primary_key=True, autoincrement=False),
+    Column("points", LargeBinary, nullable=False),
 )
 
 # History is the largest part of the database, so its rows are bare: times in Unix seconds, clustered by PC on SQLite,

@@ -5,7 +5,7 @@ from functools import cached_property
 from sqlalchemy import Connection
 
 from reco3.server.store.agent_keys import AgentKeyTable
-from reco3.server.store.agents import AgentTable
+from reco3.server.store.agents import AgentTable, Remembered
 from reco3.server.store.audit import AuditTable
 from reco3.server.store.break_glass import BreakGlassTable
 from reco3.server.store.commands import CommandTable
@@ -16,6 +16,7 @@ from reco3.server.store.history import HistoryTable
 from reco3.server.store.incidents import IncidentTable
 from reco3.server.store.invitations import InvitationTable
 from reco3.server.store.logs import LogTable
+from reco3.server.store.open_points import OpenPoints
 from reco3.server.store.operator_keys import OperatorKeyTable
 from reco3.server.store.operators import OperatorTable
 from reco3.server.store.policies import PolicyTable
@@ -28,24 +29,33 @@ from reco3.server.store.tokens import TokenTable
 class TableTransaction:
     """The tables over one open connection."""
 
-    def __init__(self, connection: Connection, pulses: PulseCache | None = None) -> None:
+    def __init__(
+        self, connection: Connection, pulses: PulseCache | None = None, points: OpenPoints | None = None
+    ) -> None:
+        """`pulses` and `points` are what the only writer remembers; a reader is given the points alone."""
         self._connection = connection
         self._pulses = pulses.begin(connection) if pulses else None
+        self._points = points
+        self._changes = points.begin(connection) if pulses and points else None
 
     def keep(self) -> None:
         """The transaction is durable: what it left may be relied on."""
         if self._pulses is not None:
             self._pulses.keep()
+        if self._changes is not None:
+            self._changes.keep()
 
     @cached_property
     def agents(self) -> AgentTable:
         """The `agent_status` table."""
-        return AgentTable(self._connection, self._pulses)
+        if self._pulses is None or self._changes is None:
+            return AgentTable(self._connection)
+        return AgentTable(self._connection, Remembered(self._pulses, self._changes))
 
     @cached_property
     def history(self) -> HistoryTable:
         """The `metric_chunks` and `metric_rollups` tables, and the open points of each PC."""
-        return HistoryTable(self._connection)
+        return HistoryTable(self._connection, self._points)
 
     @cached_property
     def logs(self) -> LogTable:

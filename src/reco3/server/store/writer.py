@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from reco3.server.domain.errors import Busy, Reco3Error
+from reco3.server.store.open_points import OpenPoints
 from reco3.server.store.pulses import PulseCache
 from reco3.server.store.transaction import TableTransaction
 
@@ -51,9 +52,11 @@ class _NobodyCanWriteError(Exception):
 class Writer:
     """Runs writes in groups on its own thread."""
 
-    def __init__(self, engine: Engine, *, is_only_writer: bool = False) -> None:
+    def __init__(self, engine: Engine, *, points: OpenPoints | None = None) -> None:
+        """`points` is given to the only writer of its database, who may rely on what he remembers."""
         self._engine = engine
-        self._pulses = PulseCache() if is_only_writer else None
+        self._points = points
+        self._pulses = PulseCache() if points else None
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="reco3-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -152,7 +155,7 @@ class Writer:
                 connection = stack.enter_context(self._engine.begin())
             except DBAPIError as err:
                 raise _NobodyCanWriteError from err
-            transaction = TableTransaction(connection, self._pulses)
+            transaction = TableTransaction(connection, self._pulses, self._points)
             for work, writes in _grouped(batch):
                 results = work(transaction, [write.item for write in writes])
                 outcomes += [_Outcome(write, result) for write, result in zip(writes, results, strict=True)]
