@@ -60,7 +60,7 @@ async def test_what_was_rolled_back_is_not_remembered(here: Rig) -> None:
 
     def failing(tx: TableTransaction) -> None:
         pulse = tx.agents.pulses([PC])[PC]
-        tx.agents._pulses.put({PC: pulse._replace(is_online=False)})  # type: ignore[union-attr]
+        tx._pulses.put({PC: pulse._replace(is_online=False)})  # type: ignore[union-attr]
         raise ValueError("this piece of work fails")
 
     with pytest.raises(ValueError, match="fails"):
@@ -76,7 +76,7 @@ async def test_what_became_durable_is_remembered(here: Rig) -> None:
 
     def succeeding(tx: TableTransaction) -> None:
         pulse: Pulse = tx.agents.pulses([PC])[PC]
-        tx.agents._pulses.put({PC: pulse._replace(is_online=False)})  # type: ignore[union-attr]
+        tx._pulses.put({PC: pulse._replace(is_online=False)})  # type: ignore[union-attr]
 
     await here.store.write(succeeding)  # type: ignore[arg-type]
     await beat(here, 10)
