@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from page_people import DESK, PASSWORD, PHONE, Person, accept, invite, make_key, sit_down
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from world import World
 
 # As an extension does it: both inputs are filled before the page has drawn anything.
@@ -36,15 +36,23 @@ def alice(chromium: Browser) -> Iterator[Person]:
     person.close()
 
 
-def test_an_invited_person_chooses_a_password_and_comes_back_with_it(server_only: World, alice: Person) -> None:
-    page = alice.page
-    accept(alice, invite(server_only, "alice", "approver"))
+def log_out(page: Page) -> None:
     page.get_by_role("button", name="Access").click()
     page.get_by_role("button", name="Log out here").click()
 
+
+def log_in_with_password(page: Page) -> None:
     page.get_by_label("Name", exact=True).fill("alice")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
+
+
+def test_an_invited_person_chooses_a_password_and_comes_back_with_it(server_only: World, alice: Person) -> None:
+    page = alice.page
+    accept(alice, invite(server_only, "alice", "approver"))
+    log_out(page)
+
+    log_in_with_password(page)
 
     expect(page.locator(".connection")).to_have_text("Live")
     assert server_only.sql("SELECT name, role FROM operators WHERE name = 'alice'") == [("alice", "approver")]
@@ -54,8 +62,7 @@ def test_an_invited_person_chooses_a_password_and_comes_back_with_it(server_only
 def test_a_password_manager_fills_name_and_password_at_once(server_only: World, alice: Person) -> None:
     page = alice.page
     accept(alice, invite(server_only, "alice", "approver"))
-    page.get_by_role("button", name="Access").click()
-    page.get_by_role("button", name="Log out here").click()
+    log_out(page)
     expect(page.get_by_label("Name", exact=True)).to_be_visible()
 
     page.evaluate(FILL_AT_ONCE, {"name": "alice", "password": PASSWORD})
@@ -69,11 +76,8 @@ def test_a_refusal_of_the_last_session_leaves_the_next_one_alone(server_only: Wo
     accept(alice, invite(server_only, "alice", "approver"))
     held: list[Route] = []
     page.route("**/api/tokens", lambda route: held.append(route))  # noqa: PLW0108 - it looks for a function's attributes
-    page.get_by_role("button", name="Access").click()
-    page.get_by_role("button", name="Log out here").click()
-    page.get_by_label("Name", exact=True).fill("alice")
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    log_out(page)
+    log_in_with_password(page)
     expect(page.locator(".connection")).to_have_text("Live")
 
     with page.expect_response("**/api/tokens"):
@@ -89,8 +93,7 @@ def test_a_passkey_is_registered_and_logs_in(server_only: World, alice: Person) 
     pin = make_key(alice, "Register a passkey")
     assert pin.startswith("alice:webauthn:")
     assert pin.endswith(f" http://localhost:{server_only.port}")
-    page.get_by_role("button", name="Access").click()
-    page.get_by_role("button", name="Log out here").click()
+    log_out(page)
 
     page.get_by_role("button", name="Passkey").click()
     page.get_by_role("button", name="Log in").click()

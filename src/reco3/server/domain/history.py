@@ -1,7 +1,7 @@
 """History: windows that close, and which resolution answers a question.
 
-A window is five minutes that begin at a whole minute; which one of five is the PC's own. Its points wait as text in
-the PC's own row; when it closes they become packs and roll-ups. Nothing here reads a clock or a database.
+A window is five minutes that begin at a whole minute; which one of five is the PC's own. Its points wait as
+text; when it closes they become packs and roll-ups. Nothing here reads a clock or a database.
 """
 
 import math
@@ -85,7 +85,7 @@ def points_due_at(agent_id: str, at: datetime) -> int:
     """When the window of a moment should be closed, in Unix seconds: within a minute after its end.
 
     Windows begin at different minutes and the seconds are spread by the PC's name, so a fleet does not close at once,
-    and no PC's row carries more than six minutes of points.
+    and no PC has more than six minutes open.
     """
     return _window_start_s(agent_id, int(at.timestamp())) + WINDOW_S + _spread_of(agent_id) % MINUTE_S
 
