@@ -1,6 +1,6 @@
 """Brings a database to the schema of this code with Alembic, and refuses one that is newer.
 
-Alembic is loaded only when there is something to do: a start that finds all in order needs none of its 10 MB.
+Alembic is loaded only when there is something to do: a start that finds all in order needs none of its 8 MB.
 """
 
 import logging
