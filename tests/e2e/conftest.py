@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from page_browser import HEADLESS_NAMES, headless_path
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from world import World
 
+# As long as the pages' own questions wait: a busy machine is no defect.
+PATIENCE_MS = 15_000
 CHROMIUM_ARGS = [
     # A name that is this machine but that Chromium does not take for it: what a page by plain http may do.
     "--host-resolver-rules=MAP plain-http.test 127.0.0.1",
@@ -47,6 +49,7 @@ def chromium() -> Iterator[Browser]:
             pytest.fail(message)
         pytest.skip(message)
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
         yield browser
         browser.close()

@@ -94,6 +94,39 @@ def test_a_look_that_was_under_way_at_the_log_out_is_the_last(server: PageServer
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
+def test_an_answer_about_who_one_was_before_the_log_out_opens_the_page_no_more(
+    server: PageServer, open_page: OpenPage
+) -> None:
+    strangers(server)
+    server.operator = {"name": "ann", "role": "admin", "how": "session"}
+    page = open_page(has_clock=True)
+    expect(page.locator(".connection")).to_have_text("Live")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route) if route.request.method == "GET" else route.fallback()
+
+    page.route("**/api/session", hold)
+    page.route("**/api/r3/agents?*", lambda route: route.abort())
+    page.clock.fast_forward(31_000)
+    expect(page.locator(".connection")).to_have_text("Offline")
+    for _ in range(50):
+        if held:
+            break
+        page.clock.fast_forward(6_000)
+        page.wait_for_timeout(100)
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    server.operator = {"name": "admin", "role": "admin", "how": "test-mode"}
+
+    with page.expect_response("**/api/session"):
+        held[0].fulfill(status=200, json={"name": "ann", "role": "admin", "how": "session"})
+    page.wait_for_timeout(300)
+
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    expect(page.get_by_text("PC Agents")).to_have_count(0)
+
+
 def test_a_session_that_ends_elsewhere_leads_to_the_log_in_and_forgets(server: PageServer, open_page: OpenPage) -> None:
     server.agents = [agent()]
     page = open_page()

@@ -31,20 +31,29 @@ import { forgetSessions } from "./ui/yourself.js";
 /** @import * as Shapes from "./ui/shapes.js" */
 
 let isSessionKnown = false;
+/** How often the page forgot its session: an answer to a question from before is about somebody who left. */
+let forgettings = 0;
 
-/** Asks who we are, once, and again after the server was away: it may be another one now. */
+/**
+ * Asks who we are, once, and again after the server was away: it may be another one now.
+ * @returns {Promise<boolean>} false when the page forgot its session meanwhile
+ */
 async function learnSession() {
-  if (isSessionKnown) return;
+  if (isSessionKnown) return true;
+  const forgettingsBefore = forgettings;
   config.value = await fetchConfig();
-  operator.value = await fetchSession();
+  const found = await fetchSession();
+  if (forgettings !== forgettingsBefore) return false;
+  operator.value = found;
   isSessionKnown = true;
   view.value = "dashboard";
+  return true;
 }
 
 /** @param {Shapes.Change} change */
 async function refreshTopics(change) {
   try {
-    await learnSession();
+    if (!(await learnSession())) return;
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) return;
     throw error;
@@ -117,6 +126,7 @@ function forget() {
   clearSnapshot();
   dismissAllToasts();
   closeControlDialog();
+  forgettings += 1;
   isSessionKnown = false;
   operator.value = null;
   agentsPage.value = null;
@@ -186,7 +196,7 @@ function watchFilter() {
 
 async function enter() {
   try {
-    await learnSession();
+    if (!(await learnSession())) return;
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) return;
     showSnapshot();
