@@ -28,7 +28,10 @@ def server() -> Iterator[PageServer]:
 
 @pytest.fixture
 def open_page(chromium: Browser, server: PageServer) -> Iterator[OpenPage]:
-    """Open `/r3`; `has_clock` lets the test move the page's time, `width` is the window's, `host` the server's name."""
+    """Open `/r3`; `has_clock` lets the test move the page's time, `width` is the window's, `host` the server's name.
+
+    Its service worker, which fetches every file a second time, runs with `service_workers="allow"` only.
+    """
     contexts: list[BrowserContext] = []
     script_errors: list[str] = []
 
@@ -36,7 +39,8 @@ def open_page(chromium: Browser, server: PageServer) -> Iterator[OpenPage]:
         *, width: int = 1280, has_clock: bool = False, path: str = "/r3", host: str = "127.0.0.1", **options: Any
     ) -> Page:
         viewport = {"width": width, "height": 900}
-        context = chromium.new_context(viewport=viewport, timezone_id="UTC", **options)
+        options = {"service_workers": "block", "timezone_id": "UTC"} | options
+        context = chromium.new_context(viewport=viewport, **options)
         contexts.append(context)
         context.add_init_script(COLLECT_VIOLATIONS)
         page = context.new_page()

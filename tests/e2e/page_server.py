@@ -317,6 +317,8 @@ def _page_of(rows: list[Json], query: dict[str, list[str]]) -> tuple[list[Json],
 class _Handler(BaseHTTPRequestHandler):
     server_rows: PageServer
     protocol_version = "HTTP/1.1"
+    # Headers and body are two writes; the second must not wait for the acknowledgement of the first.
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
         """Tests read what was asked, not what was printed."""

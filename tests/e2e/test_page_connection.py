@@ -115,7 +115,7 @@ def test_the_installed_page_opens_without_its_server_and_shows_what_it_knew(
     server.commands = [command()]
     server.logs = [log_line(1)]
     server.samples = samples()
-    page = open_page()
+    page = open_page(service_workers="allow")
     wait_for_worker(page)
     page.reload()
     expect(page.locator(".command")).to_have_count(1)
@@ -135,7 +135,7 @@ def test_the_installed_page_opens_without_its_server_and_shows_what_it_knew(
 
 def test_the_service_worker_keeps_the_shell_and_never_an_answer(server: PageServer, open_page: OpenPage) -> None:
     server.agents = [agent()]
-    page = open_page()
+    page = open_page(service_workers="allow")
     wait_for_worker(page)
     page.reload()
     expect(page.locator(".agent-name")).to_be_visible()
