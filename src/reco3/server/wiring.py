@@ -224,6 +224,7 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+    gc.enable()
 
 
 def _warn_of_retired(keys: Sequence[Retired]) -> None:

@@ -29,6 +29,14 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     process.stop()
 
 
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server for requests that change nothing."""
+    process = ServerProcess(tmp_path_factory.mktemp("shared"), API_KEY=OPERATOR["X-API-Key"]).start()
+    yield process
+    process.stop()
+
+
 def hash_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
@@ -136,8 +144,10 @@ def test_guessing_tokens_is_slowed_down(server: ServerProcess) -> None:
         ({"token": "t" * 300, "key_hash": "a" * 64}, "token"),
     ],
 )
-def test_a_request_that_is_none_is_refused_by_field(server: ServerProcess, body: dict[str, Any], field: str) -> None:
-    answer = server.post("/agent/enrol", body)
+def test_a_request_that_is_none_is_refused_by_field(
+    shared_server: ServerProcess, body: dict[str, Any], field: str
+) -> None:
+    answer = shared_server.post("/agent/enrol", body)
 
     assert (answer.status, answer.json["error"]) == (400, "bad_request")
     assert field in answer.json["message"]
@@ -224,11 +234,11 @@ def test_a_revocation_ends_the_key_everywhere_at_once_and_stays_after_a_restart(
 
 @pytest.mark.parametrize("body", [{}, {"reason": ""}, {"reason": "  "}, {"reason": 1}])
 @pytest.mark.parametrize("order", ["revoke-key", "clear-clone"])
-def test_an_order_about_a_key_needs_a_reason(server: ServerProcess, order: str, body: dict[str, Any]) -> None:
-    answer = server.post(f"/api/r3/agent/pc-001/{order}", body, **OPERATOR)
+def test_an_order_about_a_key_needs_a_reason(shared_server: ServerProcess, order: str, body: dict[str, Any]) -> None:
+    answer = shared_server.post(f"/api/r3/agent/pc-001/{order}", body, **OPERATOR)
 
     assert (answer.status, answer.json["error"]) == (400, "bad_request")
-    assert heartbeat(server, "pc-001", AGENT_KEYS["pc-001"]) == 200
+    assert heartbeat(shared_server, "pc-001", AGENT_KEYS["pc-001"]) == 200
 
 
 def test_two_clients_with_one_key_are_noticed_and_get_nothing_strong(server: ServerProcess) -> None:

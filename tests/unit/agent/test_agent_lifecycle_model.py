@@ -22,7 +22,7 @@ from reco3.protocol.commands import CommandType, Mode
 
 IS_SOAK = os.environ.get("RECO3_SOAK") == "1"
 SETTINGS = settings(
-    max_examples=10_000 if IS_SOAK else 100,
+    max_examples=10_000 if IS_SOAK else 40,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
