@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from reco3.protocol.envelope import BadEnvelope, Envelope, Expected, build_envelope, encode_base64url
+from reco3.protocol.envelope import Envelope, Expected, build_envelope, encode_base64url
+from reco3.protocol.strict_json import BadEnvelope
 from reco3.signing.pins import fingerprint, key_id, make_pin, pin_text
 
 Json = dict[str, Any]

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from reco3.agent.config import ControlConfig
 from reco3.agent.refusals import Refused
 from reco3.protocol.envelope import (
-    BadEnvelope,
     Envelope,
     EnvelopePolicy,
     SignedEnvelope,
     parse_envelope,
     read_signed_envelope,
 )
+from reco3.protocol.strict_json import BadEnvelope
 
 MAX_SHOWN_CHARS = 60
 

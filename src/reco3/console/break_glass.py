@@ -27,13 +27,13 @@ from reco3.console.sheets import Sheet, make_sheet, read_sheet, replace_sheet, w
 from reco3.console.texts import json_text, visible
 from reco3.protocol.envelope import (
     PAYLOAD_TYPE,
-    BadEnvelope,
     Envelope,
     EnvelopePolicy,
     Signature,
     SignedEnvelope,
     build_envelope,
 )
+from reco3.protocol.strict_json import BadEnvelope
 from reco3.signing.pins import fingerprint, key_id
 from reco3.signing.verifying import Verified, verify_signature
 

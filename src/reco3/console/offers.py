@@ -13,7 +13,6 @@ from reco3.protocol.commands import CommandType, check_payload, needs_approval
 from reco3.protocol.envelope import (
     MAX_SIGNATURES,
     MAX_VALIDITY_S,
-    BadEnvelope,
     Envelope,
     EnvelopePolicy,
     SignedEnvelope,
@@ -23,6 +22,7 @@ from reco3.protocol.envelope import (
     pre_authentication_encoding,
     read_signed_envelope,
 )
+from reco3.protocol.strict_json import BadEnvelope
 from reco3.signing.verifying import challenge_of
 
 Json = dict[str, Any]

@@ -16,7 +16,6 @@ from reco3.console.output import NotSigned
 from reco3.protocol.envelope import (
     MAX_BREAK_GLASS_VALIDITY_S,
     MAX_SIGNATURES,
-    BadEnvelope,
     Envelope,
     EnvelopePolicy,
     Signature,
@@ -26,6 +25,7 @@ from reco3.protocol.envelope import (
     read_signed_envelope,
     signed_envelope_shape,
 )
+from reco3.protocol.strict_json import BadEnvelope
 
 Json = dict[str, Any]
 VERSION = 1

@@ -6,7 +6,6 @@ Source: https://github.com/secure-systems-lab/dsse (protocol.md) for what is sig
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,36 +13,37 @@ from enum import StrEnum
 from typing import Any
 
 from reco3.protocol.limits import AGENT_ID_PATTERN, JOURNAL_PATTERN, MAX_COMMAND_ID_CHARS
+from reco3.protocol.strict_json import (
+    MAX_REASON_CHARS,
+    NAME,
+    SECOND,
+    SIXTEEN_BYTES,
+    TOKEN_PATTERN,
+    BadEnvelope,
+    check_keys,
+    is_name,
+    is_reason,
+    is_second,
+    is_whole,
+    like,
+    load_strictly,
+    object_of,
+    shown,
+    write_strictly,
+)
 
 PAYLOAD_TYPE = "application/vnd.reco3.command.v1+json"
 MAX_ENVELOPE_BYTES = 8192
 MAX_VALIDITY_S = 900
 MAX_BREAK_GLASS_VALIDITY_S = 90 * 24 * 3600
 MAX_SIGNATURES = 16
-MAX_REASON_CHARS = 1_000
-MAX_NAME_CHARS = 128
 MAX_SIGNATURE_BYTES = 512
 MAX_CLIENT_DATA_BYTES = 4_096
 MAX_AUTHENTICATOR_DATA_BYTES = 1_024
-MAX_WHOLE = (1 << 53) - 1
-LAST_SECOND = 253_402_300_799
 VERSION = 1
-_MAX_SHOWN_CHARS = 60
-_TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 _TYPE_PATTERN = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _KEY_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _PAYLOAD_KEY_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
-
-
-class BadEnvelope(ValueError):
-    """Bytes or JSON that are no envelope; `field` is the offending part, the text says what was expected there."""
-
-    code = "bad_envelope"
-
-    def __init__(self, field: str, expected: str) -> None:
-        super().__init__(f"{field}: expected {expected}")
-        self.field = field
-        self.expected = expected
 
 
 class KeyKind(StrEnum):
@@ -125,11 +125,11 @@ def build_envelope(envelope: Envelope) -> bytes:
 
 def parse_envelope(body: bytes) -> Envelope:
     """Read an envelope's bytes, which must be exactly as `build_envelope` writes them. Raises: BadEnvelope."""
-    fields = _object("body", _load(body))
-    _check_keys("body", fields, _CHECKS)
+    fields = object_of("body", load_strictly(body, MAX_ENVELOPE_BYTES))
+    check_keys("body", fields, _CHECKS)
     for name, (is_right, expected) in _CHECKS.items():
         if not is_right(fields[name]):
-            raise BadEnvelope(name, f"{expected}, got {_shown(fields[name])}")
+            raise BadEnvelope(name, f"{expected}, got {shown(fields[name])}")
     _check_payload(fields["payload"])
     envelope = _envelope(fields)
     if envelope.expires_at <= envelope.created_at:
@@ -162,29 +162,34 @@ def envelope_fields(envelope: Envelope) -> dict[str, Any]:
 
 def read_signed_envelope(raw: object) -> SignedEnvelope:
     """Read what travels: `{"payload_type","body","signatures"}`. Raises: BadEnvelope."""
-    fields = _object("envelope", raw)
-    _check_keys("envelope", fields, ("payload_type", "body", "signatures"))
-    if fields["payload_type"] != PAYLOAD_TYPE:
-        raise BadEnvelope("payload_type", f"{PAYLOAD_TYPE}, got {_shown(fields['payload_type'])}")
+    return read_signed(raw, PAYLOAD_TYPE, MAX_ENVELOPE_BYTES)
+
+
+def read_signed(raw: object, payload_type: str, max_body_bytes: int) -> SignedEnvelope:
+    """Read signed bytes of one type as they travel. Raises: BadEnvelope."""
+    fields = object_of("envelope", raw)
+    check_keys("envelope", fields, ("payload_type", "body", "signatures"))
+    if fields["payload_type"] != payload_type:
+        raise BadEnvelope("payload_type", f"{payload_type}, got {shown(fields['payload_type'])}")
     signatures = fields["signatures"]
     if not isinstance(signatures, list) or len(signatures) > MAX_SIGNATURES:
         raise BadEnvelope("signatures", f"a list of at most {MAX_SIGNATURES}")
-    body = _bytes("body", fields["body"], MAX_ENVELOPE_BYTES)
-    return SignedEnvelope(PAYLOAD_TYPE, body, tuple(read_signature(one) for one in signatures))
+    body = _bytes("body", fields["body"], max_body_bytes)
+    return SignedEnvelope(payload_type, body, tuple(read_signature(one) for one in signatures))
 
 
 def read_signature(raw: object) -> Signature:
     """Read one signature as it travels. Raises: BadEnvelope."""
-    fields = _object("signatures", raw)
+    fields = object_of("signatures", raw)
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in set(KeyKind):
-        raise BadEnvelope("kind", f"one of {', '.join(KeyKind)}, got {_shown(kind)}")
+        raise BadEnvelope("kind", f"one of {', '.join(KeyKind)}, got {shown(kind)}")
     is_passkey = kind == KeyKind.WEBAUTHN
     extra = ("client_data_json", "authenticator_data") if is_passkey else ()
-    _check_keys("signatures", fields, ("kind", "key_id", "sig", *extra))
+    check_keys("signatures", fields, ("kind", "key_id", "sig", *extra))
     key_id = fields["key_id"]
     if not isinstance(key_id, str) or _KEY_ID_PATTERN.fullmatch(key_id) is None:
-        raise BadEnvelope("key_id", f"1 to 128 letters, digits, _ and -, got {_shown(key_id)}")
+        raise BadEnvelope("key_id", f"1 to 128 letters, digits, _ and -, got {shown(key_id)}")
     return Signature(
         KeyKind(kind),
         key_id,
@@ -232,52 +237,7 @@ def decode_base64url(text: str) -> bytes:
 
 
 def _encode(envelope: Envelope) -> bytes:
-    fields = envelope_fields(envelope)
-    try:
-        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BadEnvelope("body", "JSON in UTF-8 of texts, whole numbers, true, false and null") from error
-
-
-def _load(body: bytes) -> object:
-    if not 1 <= len(body) <= MAX_ENVELOPE_BYTES:
-        raise BadEnvelope("body", f"1 to {MAX_ENVELOPE_BYTES} bytes, got {len(body)}")
-    try:
-        return json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_without_duplicates,
-            parse_float=_refuse_number,
-            parse_constant=_refuse_number,
-        )
-    except (ValueError, RecursionError) as error:
-        raise BadEnvelope("body", "a JSON object in UTF-8, whole numbers only, each key once") from error
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key is there twice")
-    return fields
-
-
-def _refuse_number(text: str) -> object:
-    raise ValueError(f"{text} is no whole number")
-
-
-def _object(field: str, raw: object) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise BadEnvelope(field, f"an object, got {_shown(raw)}")
-    return raw
-
-
-def _check_keys(field: str, fields: Mapping[str, object], known: Mapping[str, object] | tuple[str, ...]) -> None:
-    for name in fields:
-        if name not in known:
-            raise BadEnvelope(field, f"only the keys {', '.join(known)}, got {_shown(name)}")
-    for name in known:
-        if name not in fields:
-            raise BadEnvelope(name, "it to be there")
+    return write_strictly(envelope_fields(envelope))
 
 
 def _bytes(field: str, raw: object, max_bytes: int) -> bytes:
@@ -314,21 +274,13 @@ def _envelope(fields: Mapping[str, Any]) -> Envelope:
 def _check_payload(payload: Mapping[str, object]) -> None:
     for name, value in payload.items():
         if _PAYLOAD_KEY_PATTERN.fullmatch(name) is None:
-            raise BadEnvelope("payload", f"keys of lower-case letters, digits and _, got {_shown(name)}")
-        if not (isinstance(value, str | bool) or _is_whole(value)):
-            raise BadEnvelope(f"payload.{name}", f"text, a whole number, true or false, got {_shown(value)}")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -MAX_WHOLE <= value <= MAX_WHOLE
+            raise BadEnvelope("payload", f"keys of lower-case letters, digits and _, got {shown(name)}")
+        if not (isinstance(value, str | bool) or is_whole(value)):
+            raise BadEnvelope(f"payload.{name}", f"text, a whole number, true or false, got {shown(value)}")
 
 
 def _is_count(value: object) -> bool:
-    return value is None or (_is_whole(value) and isinstance(value, int) and value >= 0)
-
-
-def _is_second(value: object) -> bool:
-    return _is_whole(value) and isinstance(value, int) and 0 < value <= LAST_SECOND
+    return value is None or (is_whole(value) and isinstance(value, int) and value >= 0)
 
 
 def _is_command_id(value: object) -> bool:
@@ -341,48 +293,25 @@ def _is_command_id(value: object) -> bool:
     )
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and 1 <= len(value) <= MAX_NAME_CHARS and value.isprintable()
-
-
-def _is_reason(value: object) -> bool:
-    return value is None or (
-        isinstance(value, str)
-        and 1 <= len(value) <= MAX_REASON_CHARS
-        and all(character.isprintable() or character in "\n\t" for character in value)
-    )
-
-
 def _is_expect(value: object) -> bool:
     return value is None or (
         isinstance(value, dict) and tuple(value) == ("pid", "create_time_ms") and all(map(_is_count, value.values()))
     )
 
 
-def _like(pattern: re.Pattern[str]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def _shown(value: object) -> str:
-    text = ascii(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-    return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "…"
-
-
-_SIXTEEN_BYTES = "base64url of 16 bytes"
-_SECOND = "a whole number of Unix seconds"
 _CHECKS: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "v": (lambda value: _is_whole(value) and value == VERSION, f"the version {VERSION}"),
-    "fleet_id": (_like(_TOKEN_PATTERN), _SIXTEEN_BYTES),
+    "v": (lambda value: is_whole(value) and value == VERSION, f"the version {VERSION}"),
+    "fleet_id": (like(TOKEN_PATTERN), SIXTEEN_BYTES),
     "command_id": (_is_command_id, f"1 to {MAX_COMMAND_ID_CHARS} printable ASCII characters without spaces"),
-    "agent_id": (_like(AGENT_ID_PATTERN), "1 to 64 letters, digits and . _ -"),
-    "agent_epoch": (lambda value: value is None or _like(JOURNAL_PATTERN)(value), "the id of a journal, or null"),
-    "type": (_like(_TYPE_PATTERN), "a command type such as RESTART_PROCESS"),
+    "agent_id": (like(AGENT_ID_PATTERN), "1 to 64 letters, digits and . _ -"),
+    "agent_epoch": (lambda value: value is None or like(JOURNAL_PATTERN)(value), "the id of a journal, or null"),
+    "type": (like(_TYPE_PATTERN), "a command type such as RESTART_PROCESS"),
     "payload": (lambda value: isinstance(value, dict), "an object"),
     "expect": (_is_expect, "null, or an object of pid and create_time_ms, each a whole number or null"),
-    "requested_by": (_is_name, f"1 to {MAX_NAME_CHARS} printable characters"),
-    "reason": (_is_reason, f"null, or 1 to {MAX_REASON_CHARS} printable characters"),
-    "created_at": (_is_second, _SECOND),
-    "expires_at": (_is_second, _SECOND),
-    "nonce": (_like(_TOKEN_PATTERN), _SIXTEEN_BYTES),
+    "requested_by": (is_name, NAME),
+    "reason": (is_reason, f"null, or 1 to {MAX_REASON_CHARS} printable characters"),
+    "created_at": (is_second, SECOND),
+    "expires_at": (is_second, SECOND),
+    "nonce": (like(TOKEN_PATTERN), SIXTEEN_BYTES),
     "policy": (lambda value: isinstance(value, str) and value in set(EnvelopePolicy), "approval or break-glass"),
 }

@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 from approvers import envelope, key_file, passkey, signed
 from builders import DATA
 from reco3.protocol.envelope import (
-    LAST_SECOND,
     MAX_ENVELOPE_BYTES,
     MAX_SIGNATURES,
     MAX_WHOLE,
     PAYLOAD_TYPE,
-    BadEnvelope,
     Envelope,
     EnvelopePolicy,
     Expected,
@@ -27,6 +25,7 @@ from reco3.protocol.envelope import (
     read_signed_envelope,
     signed_envelope_shape,
 )
+from reco3.protocol.strict_json import LAST_SECOND, BadEnvelope
 
 VECTORS_SHA256 = "c18a55d15a573d0be103e39a74e8faab5a0772aa059c92b02353409a46d231df"
 VECTORS = json.loads((DATA / "envelope_vectors.json").read_text(encoding="utf-8"))

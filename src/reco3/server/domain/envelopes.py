@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from reco3.protocol.envelope import (
     PAYLOAD_TYPE,
-    BadEnvelope,
     Envelope,
     build_envelope,
     parse_envelope,
     pre_authentication_encoding,
 )
+from reco3.protocol.strict_json import BadEnvelope
 from reco3.server.domain.errors import Conflict
 from reco3.signing.verifying import challenge_of
 

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from reco3.protocol.envelope import BadEnvelope, encode_base64url
+from reco3.protocol.envelope import encode_base64url
+from reco3.protocol.strict_json import BadEnvelope
 from reco3.server.domain.agents import Agent
 from reco3.server.domain.approvals import (
     MAX_COMMENTS,

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reco3.protocol.envelope import VERSION, BadEnvelope, KeyKind, Signature, encode_base64url, read_signature
+from reco3.protocol.envelope import VERSION, KeyKind, Signature, encode_base64url, read_signature
+from reco3.protocol.strict_json import BadEnvelope
 from reco3.server.domain.approvals import MAX_COMMENT_CHARS, GivenApproval
 from reco3.server.domain.commands import Approval, Expectation
 from reco3.server.domain.envelopes import StoredEnvelope
