@@ -13,7 +13,6 @@ from builders import DATA
 from reco3.protocol.envelope import (
     MAX_ENVELOPE_BYTES,
     MAX_SIGNATURES,
-    MAX_WHOLE,
     PAYLOAD_TYPE,
     Envelope,
     EnvelopePolicy,
@@ -25,7 +24,7 @@ from reco3.protocol.envelope import (
     read_signed_envelope,
     signed_envelope_shape,
 )
-from reco3.protocol.strict_json import LAST_SECOND, BadEnvelope
+from reco3.protocol.strict_json import LAST_SECOND, MAX_WHOLE, BadEnvelope
 
 VECTORS_SHA256 = "c18a55d15a573d0be103e39a74e8faab5a0772aa059c92b02353409a46d231df"
 VECTORS = json.loads((DATA / "envelope_vectors.json").read_text(encoding="utf-8"))
