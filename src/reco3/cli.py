@@ -15,6 +15,7 @@ USAGE = """usage: reco3 COMMAND
   approve ID         show what a strong command's bytes say, sign them, wait (reco3 approve --help)
   deny ID            refuse a strong command for everybody
   keys VERB          init, show, list, register, break-glass: your own key (reco3 keys --help)
+  trust VERB         propose, list, show, sign, withdraw: replace the keys that PCs trust
   dev-signer         sign whatever waits, on this machine alone, to try things out
   enrol VERB         create, list, revoke: let PCs in, and end their keys (reco3 enrol --help)
   swarm VERB         simulate many PCs against a server (reco3 swarm --help)
@@ -79,6 +80,12 @@ def _keys(arguments: Sequence[str]) -> int:
     from reco3.console.key_verbs import main as run_keys
 
     return run_keys(arguments)
+
+
+def _trust(arguments: Sequence[str]) -> int:
+    from reco3.console.trust import main as run_trust
+
+    return run_trust(arguments)
 
 
 def _dev_signer(arguments: Sequence[str]) -> int:
@@ -147,6 +154,7 @@ _commands: Mapping[str, Callable[[Sequence[str]], int]] = {
     "approve": _approve,
     "deny": _deny,
     "keys": _keys,
+    "trust": _trust,
     "dev-signer": _dev_signer,
     "enrol": _enrol,
     "swarm": _swarm,

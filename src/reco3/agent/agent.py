@@ -211,6 +211,7 @@ def _run(config: AgentConfig, prepare_to_wait: Callable[[], Callable[[], str]] |
         # Handlers before threads: a signal that comes early must find somebody to take it.
         wait_for_stop = (prepare_to_wait or _catch_signals)()
         _log_start(config)
+        config = _with_trust_changes(config)
         _Agent(config).run_until(wait_for_stop)
         log_event("agent_stopped")
     finally:
@@ -251,6 +252,22 @@ def _log_start(config: AgentConfig) -> None:
         log_event("config_writable_by_others", logging.WARNING, config=config.path, hint="chmod go-w")
     if config.control.approvers:
         log_event("approvers_pinned", logging.INFO, **signers.summary_of(config.control))
+
+
+def _with_trust_changes(config: AgentConfig) -> AgentConfig:
+    """What the config says, as its approvers have changed it since. Raises: StartError."""
+    if not (config.control.approvers and (config.state_dir / signers.TRUST_CHANGES_FILE).exists()):
+        return config
+    from reco3.agent import kept_trust  # noqa: PLC0415 - an agent whose keys were never changed need not carry it
+
+    now = kept_trust.in_force(config)
+    if now.set_aside:
+        log_event("trust_changes_set_aside", logging.WARNING, count=now.set_aside, why="the config was edited since")
+        with contextlib.suppress(OSError):
+            kept_trust.forget_changes(config)
+    if now.followed:
+        log_event("trust_changes_in_force", logging.INFO, **signers.summary_of(now.config.control))
+    return now.config
 
 
 def _catch_signals() -> Callable[[], str]:
@@ -312,9 +329,11 @@ class _Agent:
             report_incident,
             when_acted=self._telemetry.announce,
             known_processes=self._telemetry.known_processes,
+            when_trust_changed=self._telemetry.tell_trust,
         )
         self._control = Control(config, parts)
         self._telemetry.when_commands_wait(self._control.look_now)
+        self._telemetry.when_trust_changes(self._control.look_at_trust)
         modes.when_changed(self._telemetry.announce)
 
     def run_until(self, wait_for_stop: Callable[[], str]) -> None:

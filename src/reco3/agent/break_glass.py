@@ -22,6 +22,7 @@ from reco3.agent.contacts import Contact
 from reco3.agent.control import Control, ControlParts
 from reco3.agent.http_client import HttpClient
 from reco3.agent.journal import Journal, Received, StateDirLock
+from reco3.agent.kept_trust import in_force
 from reco3.agent.lifecycle import OVER, UNSTARTED, Entry, Refuse, State
 from reco3.agent.local_state import StartError, local_journal
 from reco3.agent.log_file import close_log, open_log
@@ -52,7 +53,7 @@ def main(words: list[str], parser: "argparse.ArgumentParser") -> int:
     parser.add_argument("file", metavar="FILE", type=Path, help="the sheet")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     options = parser.parse_args(words)
-    config = load_config(options.config)
+    config = in_force(load_config(options.config)).config
     raw = _read_sheet(options.file)
     with local_journal(config) as journal:
         return _use(config, journal, raw, is_confirmed=options.yes)

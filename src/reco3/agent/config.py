@@ -120,7 +120,8 @@ class ControlConfig:
     """What this PC lets the server ask for; `veto_s` is how long a strong command waits for somebody to stop it.
 
     With any key in `approvers` strong commands need the signatures of `approvals_required` distinct owners, with
-    `four_eyes` of others than who requested it. An empty `fleet_id` is any.
+    `four_eyes` of others than who requested it. An empty `fleet_id` is any. With `trust_changes` enough of their owners
+    may replace the keys by a change that they signed.
     """
 
     rate_limit: RateLimitConfig
@@ -129,6 +130,7 @@ class ControlConfig:
     approvers: tuple["Pin", ...] = ()
     approvals_required: int = 1
     four_eyes: bool = True
+    trust_changes: bool = True
     fleet_id: str = ""
     is_development: bool = False
     veto_s: int = 0
@@ -310,6 +312,7 @@ _CONTROL_KEYS = (
     "approvers",
     "approvals_required",
     "four_eyes",
+    "trust_changes",
     "fleet_id",
     "profile",
     "veto_s",
@@ -393,6 +396,7 @@ def _control(section: "_Section", *, folder: Path, state_dir: Path) -> ControlCo
         approvers=section.read("approvers", _approvers, ()),
         approvals_required=section.read("approvals_required", lambda value: value.whole(1, 100), 1),
         four_eyes=section.read("four_eyes", _flag, default=True),
+        trust_changes=section.read("trust_changes", _flag, default=True),
         fleet_id=section.read("fleet_id", _fleet_id, ""),
         is_development=section.read("profile", lambda value: value.one_of(PROFILES), PROFILES[0]) == "dev",
         veto_s=section.read("veto_s", lambda value: value.whole(0, 3600), 0),

@@ -17,7 +17,7 @@ from typing import Any
 from reco3.agent import commands, failpoints, lifecycle, probing, security, signers
 from reco3.agent.budget import HOUR
 from reco3.agent.clocks import as_text, read_clock
-from reco3.agent.config import AgentConfig
+from reco3.agent.config import AgentConfig, ControlConfig
 from reco3.agent.contacts import Contact, delay_after_s
 from reco3.agent.http_client import Backoff, ContactError, HttpClient, Pulled, RefusedError
 from reco3.agent.jobs import Job, failed
@@ -115,6 +115,7 @@ class ControlParts:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     when_acted: Callable[[], None] = lambda: None
     known_processes: Callable[[str], Sequence[Sighting]] = lambda _name: ()
+    when_trust_changed: Callable[[ControlConfig], None] = lambda _control: None
 
 
 class Control:
@@ -143,6 +144,8 @@ class Control:
         self._is_unwritable = False
         self._unstarted: list[Entry] = []
         self._note_clock_at = 0.0
+        self._trust_told = 0
+        self._trust_looked_at = 0
 
     def stop(self) -> None:
         """Make the thread end: nothing new is begun, what is over is reported."""
@@ -154,6 +157,10 @@ class Control:
         """Ask the server at once, because it says that something waits; called from another thread."""
         self._rhythm.hurry()
         self._wake.set()
+
+    def look_at_trust(self, revision: int) -> None:
+        """Note which changes of trust the server relays, to look at others than before; called from another thread."""
+        self._trust_told = revision
 
     def foresee(self, entry: Entry) -> lifecycle.Step:
         """Say what would become of a command now, and do nothing. Raises: JournalError."""
@@ -181,6 +188,7 @@ class Control:
         self._note_clock()
         if self._reports.due_in_s <= 0:
             self._reports.send_owed()
+        self._follow_trust()
         left_alone_s = self._rhythm.left_alone_s(time.monotonic())
         if left_alone_s > 0:
             self.look_at_waiting()
@@ -208,6 +216,27 @@ class Control:
             self._rhythm.leave_alone(time.monotonic(), pulled.poll_after_s)
             return
         self._pause(self._pause_s(wait_s=wait_s, took_s=took_s, has_news=has_news))
+
+    def _follow_trust(self) -> None:
+        """Ask for changes of trust when the server relays others than before, and follow those that count here.
+
+        This thread alone decides about commands, so none is ever judged by half of the old keys and half of the new.
+        """
+        told = self._trust_told
+        if told == self._trust_looked_at:
+            return
+        try:
+            arrived = self._parts.contact.ask("trust changes", self._parts.client.trust_changes)
+            clock = read_clock(self._parts.now(), self._journal.highest_clock())
+        except (ContactError, JournalError):
+            return  # Asked again in the next turn.
+        self._trust_looked_at = told
+        from reco3.agent.kept_trust import follow_all  # noqa: PLC0415 - an idle agent must not carry cryptography
+
+        config = follow_all(self._config, arrived, clock, self._parts.report_incident)
+        if config is not self._config:
+            self._config, self._verify = config, signers.verifier_of(config)
+            self._parts.when_trust_changed(config.control)
 
     def _note_clock(self) -> None:
         """Let the journal know the time now and then, so that a clock set back while the agent is down is noticed."""

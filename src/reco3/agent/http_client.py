@@ -133,6 +133,17 @@ class Pulled:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What the answer to a heartbeat tells.
+
+    `trust_revision` grows whenever the server relays other changes of trust than before.
+    """
+
+    are_commands_waiting: bool = False
+    trust_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Greeting:
     """Who answers at an address, its version in its own words, and what its clock showed, to the second."""
 
@@ -155,10 +166,18 @@ class HttpClient:
         self._is_interrupted = False
         self._answer_date: str | None = None
 
-    def heartbeat(self, heartbeat: Heartbeat) -> bool:
-        """Send one sample; returns whether commands may wait for us. Raises: ContactError, as every method here."""
+    def heartbeat(self, heartbeat: Heartbeat) -> Heard:
+        """Send one sample; returns what the answer tells. Raises: ContactError, as every method here."""
         answer = self._request("POST", "/agent/heartbeat", body=_wire(heartbeat))
-        return answer.get("commands_waiting") is True
+        revision = answer.get("trust_changes", 0)
+        return Heard(answer.get("commands_waiting") is True, revision if isinstance(revision, int) else 0)
+
+    def trust_changes(self) -> tuple[Any, ...]:
+        """Ask for the signed changes of trust that the server relays, exactly as they come, oldest first."""
+        changes = self._request("GET", "/agent/trust-changes").get("trust_changes")
+        if not isinstance(changes, list):
+            raise BadAnswerError("expected a list `trust_changes`")
+        return tuple(changes)
 
     def send_logs(self, body: bytes, *, first_seq: int, count_sent: int) -> int:
         """Send an encoded batch of log lines; returns the highest sequence number that the server says it holds."""

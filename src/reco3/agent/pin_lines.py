@@ -48,6 +48,20 @@ def without_item(text: str, index: int) -> str:
     return lines.replaced(items[index - 1].end_mark.index, items[index].end_mark.index, "")
 
 
+def with_required(text: str, required: int) -> str:
+    """The text with another number of owners who must sign; `control` is there, because it pins keys."""
+    lines = _Lines(text)
+    control = lines.child(lines.root, "control")
+    number = lines.child(control, "approvals_required")
+    if number is not None:
+        return lines.replaced(number.start_mark.index, number.end_mark.index, str(required))
+    first = control.value[0][0].start_mark
+    if control.flow_style:
+        return lines.replaced(first.index, first.index, f"approvals_required: {required}, ")
+    at = first.index - first.column
+    return lines.replaced(at, at, f"{' ' * first.column}approvals_required: {required}{lines.end}")
+
+
 def _with_list(lines: "_Lines", control: Any, pin: Pin) -> str:
     if control.flow_style:
         at = control.start_mark.index + 1

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from reco3.signing.pins import Pin
 
 
+# Where changes of the pinned keys are kept; its name is here so that an idle agent need not load who reads it.
+TRUST_CHANGES_FILE = "trust-changes.json"
+
+
 def verifier_of(config: AgentConfig) -> "Verify":
     """What verifies for this PC: a development key counts in a development agent beside its server alone."""
     return functools.partial(

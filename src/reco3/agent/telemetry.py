@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reco3.agent import signers
-from reco3.agent.config import AgentConfig
+from reco3.agent.config import AgentConfig, ControlConfig
 from reco3.agent.contacts import Contact, delay_after_s
 from reco3.agent.http_client import Backoff, ContactError, HttpClient
 from reco3.agent.journal import Journal, JournalError
@@ -67,12 +67,22 @@ class Telemetry:
         self._sender = LogSender(log_client, contact, when_answered=self._wake.set)
         self._mode_look = _Schedule(MODE_LOOK_PERIOD_S)
         self._started_ms = round(time.time() * 1000)
-        self._trust_version = signers.trust_version_of(config.control)
+        self._trust = _Trust.of(config.control)
         self._look_for_commands: Callable[[], None] = lambda: None
+        self._look_for_trust: Callable[[int], None] = lambda _revision: None
 
     def when_commands_wait(self, call: Callable[[], None]) -> None:
         """Have `call` called from this thread whenever the server says that commands may wait for this PC."""
         self._look_for_commands = call
+
+    def when_trust_changes(self, call: Callable[[int], None]) -> None:
+        """Have `call` called from this thread with the revision of the changes of trust that the server relays."""
+        self._look_for_trust = call
+
+    def tell_trust(self, control: ControlConfig) -> None:
+        """Tell from now on of other keys that this PC trusts; called from another thread."""
+        self._trust = _Trust.of(control)
+        self.announce()
 
     def known_processes(self, name: str) -> Sequence[Sighting]:
         """Which processes of a watched name the last heartbeat told of; called from either thread."""
@@ -156,25 +166,28 @@ class Telemetry:
     def _send_heartbeat(self) -> None:
         self._heartbeat.done()
         metrics = self._sampler.sample(mode=self._modes.current, apply_enabled=self._config.control.apply_enabled)
+        trust = self._trust
         metrics = replace(
             metrics,
             journal=self._journal_epoch(),
             veto_s=self._config.control.veto_s,
             agent_started_ms=self._started_ms,
-            approvers_pinned=len(self._config.control.approvers),
-            approvals_required=self._config.control.approvals_required,
-            trust_version=self._trust_version,
+            approvers_pinned=trust.pinned,
+            approvals_required=trust.approvals_required,
+            trust_version=trust.version,
         )
         heartbeat = Heartbeat(metrics, self._config.platform, self._config.version)
         try:
-            are_commands_waiting = self._contact.ask("heartbeat", lambda: self._client.heartbeat(heartbeat))
+            heard = self._contact.ask("heartbeat", lambda: self._client.heartbeat(heartbeat))
         except ContactError as error:
             self._heartbeat.failed(error)
             self._note_heartbeat(is_answered=False)
         else:
             self._note_heartbeat(is_answered=True)
-            if are_commands_waiting:
+            if heard.are_commands_waiting:
                 self._look_for_commands()
+            if trust.pinned:
+                self._look_for_trust(heard.trust_revision)
 
     def _note_heartbeat(self, *, is_answered: bool) -> None:
         with self._spool_in_use():
@@ -234,6 +247,19 @@ class Telemetry:
         if self._logs is not None:
             with self._spool_in_use():
                 self._sender.turn(self._logs.spool)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    """What heartbeats tell of the keys that this PC trusts."""
+
+    pinned: int
+    approvals_required: int
+    version: str | None
+
+    @classmethod
+    def of(cls, control: ControlConfig) -> "_Trust":
+        return cls(len(control.approvers), control.approvals_required, signers.trust_version_of(control))
 
 
 class _Schedule:

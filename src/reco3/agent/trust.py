@@ -4,21 +4,27 @@ It refuses whoever may not write the config, a change that it cannot read back, 
 """
 
 import contextlib
+import json
 import os
 import secrets
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reco3.agent.config import AgentConfig, ConfigError, load_config
+from reco3.agent.kept_trust import forget_changes, in_force
 from reco3.agent.local_state import StartError
 from reco3.agent.log_file import close_log, log_event, open_log
-from reco3.agent.pin_lines import item_text, with_pin, without_item
+from reco3.agent.pin_lines import item_text, with_pin, with_required, without_item
 from reco3.agent.private_files import create_private
 from reco3.agent.veto import local_user
+from reco3.protocol.trust_changes import trust_set_fields
 from reco3.signing.pins import BadPin, Pin, fingerprint, key_id, parse_pin, trust_version
+from reco3.signing.trust_changes import trust_set_of
 from reco3.signing.verifying import check_key
 
 if TYPE_CHECKING:
@@ -29,7 +35,7 @@ EXIT_OK = 0
 
 def main(words: list[str], parser: "argparse.ArgumentParser") -> int:
     """Show or change whom this PC trusts. Raises: ConfigError, StartError."""
-    parser.add_argument("verb", choices=["show", "add", "remove"])
+    parser.add_argument("verb", choices=["show", "add", "remove", "export", "settle"])
     parser.add_argument("config", metavar="CONFIG", type=Path)
     parser.add_argument(
         "pins", metavar="PIN", nargs="*", help="as reco3 keys show prints it; remove takes a key id too"
@@ -37,16 +43,77 @@ def main(words: list[str], parser: "argparse.ArgumentParser") -> int:
     options = parser.parse_args(words)
     config = load_config(options.config)
     texts = _joined(options.pins)
-    if options.verb == "show":
-        sys.stdout.write(_description(config))
-        return EXIT_OK
+    if options.verb in _wordless:
+        if texts:
+            raise StartError(f"reco3 agent trust {options.verb}: expected CONFIG alone, got {texts[0][:80]}")
+        return _wordless[options.verb](config)
     if not texts:
         raise StartError(f"reco3 agent trust {options.verb}: expected at least one PIN, as reco3 keys show prints it")
     _check_person(options.config)
+    if in_force(config).followed:
+        raise StartError(
+            f"{config.path}: its approvers have replaced its keys by a signed change; write them into the config "
+            f"first: reco3 agent trust settle {shlex.quote(str(config.path))}"
+        )
     change = _add if options.verb == "add" else _remove
     for text in texts:
         config = change(config, text)
     return EXIT_OK
+
+
+def _show(config: AgentConfig) -> int:
+    now = in_force(config)
+    sys.stdout.write(_description(now.config))
+    for followed in now.followed:
+        change = followed.change
+        day = datetime.fromtimestamp(change.created_at, UTC).date()
+        sys.stdout.write(
+            f"Changed on {day} by the signatures of {', '.join(followed.owners)}: {ascii(change.reason)[1:-1]}\n"
+        )
+    if now.followed:
+        sys.stdout.write(
+            f"The config still pins others: reco3 agent trust settle {config.path} writes these into it.\n"
+        )
+    return EXIT_OK
+
+
+def _export(config: AgentConfig) -> int:
+    control = in_force(config).config.control
+    if not control.approvers:
+        raise StartError(f"{config.path}: pins no key, so there is nothing that a signed change could begin from")
+    fields = trust_set_fields(trust_set_of(control.approvers, control.approvals_required))
+    sys.stdout.write(json.dumps(fields, indent=1) + "\n")
+    return EXIT_OK
+
+
+def _settle(config: AgentConfig) -> int:
+    """Write into the config what signed changes have made of it."""
+    _check_person(config.path)
+    now = in_force(config)
+    if not now.followed:
+        sys.stdout.write("No signed change is in force: the config says whom this PC trusts.\n")
+        return EXIT_OK
+    old, new = config.control, now.config.control
+    kept = tuple(pin for pin in old.approvers if pin in new.approvers)
+    added = tuple(pin for pin in new.approvers if pin not in old.approvers)
+    text = _text_of(config.path)
+    # Added first: a list that is empty for a moment would be written in another form.
+    for pin in added:
+        text = with_pin(text, pin)
+    for index in reversed([at for at, pin in enumerate(old.approvers) if pin not in new.approvers]):
+        text = without_item(text, index)
+    if new.approvals_required != old.approvals_required:
+        text = with_required(text, new.approvals_required)
+    settled = _written(config, _Change("settled", None, (*kept, *added), text, new.approvals_required))
+    try:
+        forget_changes(config)
+    except OSError as error:
+        raise StartError(f"{config.state_dir}: cannot be written: {error.strerror}; the config is right") from error
+    sys.stdout.write(_description(settled))
+    return EXIT_OK
+
+
+_wordless: Mapping[str, Callable[[AgentConfig], int]] = {"show": _show, "export": _export, "settle": _settle}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +121,10 @@ class _Change:
     """One change of the list of pinned keys."""
 
     verb: str
-    pin: Pin
+    pin: Pin | None
     pins: tuple[Pin, ...]
     text: str
+    required: int | None = None
 
 
 def _add(config: AgentConfig, text: str) -> AgentConfig:
@@ -124,10 +192,13 @@ def _read_back(config: AgentConfig, new: Path, change: _Change) -> AgentConfig:
         read = replace(load_config(new), path=config.path)
     except ConfigError:
         read = None
-    if read is None or read != replace(config, control=replace(config.control, approvers=change.pins)):
+    required = change.required or config.control.approvals_required
+    wanted = replace(config.control, approvers=change.pins, approvals_required=required)
+    if read is None or read != replace(config, control=wanted):
+        by_hand = [item_text(pin) for pin in ([change.pin] if change.pin else change.pins)]
         raise StartError(
             f"{config.path}: the list in control.approvers cannot be edited without touching more; nothing was "
-            f"changed: edit it by hand, the entry is {item_text(change.pin)}"
+            f"changed: edit it by hand, {'the entry is' if change.pin else 'its entries are'} {', '.join(by_hand)}"
         )
     return read
 
@@ -171,11 +242,11 @@ def _log(config: AgentConfig, change: _Change) -> None:
         sys.stderr.write(f"{config.logging.file}: logging.file: cannot be written: {error.strerror}\n")
         return
     try:
+        pin = change.pin
+        about: dict[str, Any] = {"owner": pin.owner, "kind": pin.kind, "key_id": key_id(pin.key)} if pin else {}
         log_event(
             f"trust_{change.verb}",
-            owner=change.pin.owner,
-            kind=change.pin.kind,
-            key_id=key_id(change.pin.key),
+            **about,
             by=local_user(os.environ),
             pinned=len(change.pins),
             trust_version=trust_version(change.pins),

@@ -115,6 +115,26 @@ class Api:
         """Take back a token that nobody has used."""
         return self._request("DELETE", f"/api/enrolment-tokens/{quote(token_id, safe='')}")
 
+    def propose_trust_change(self, change: Mapping[str, object]) -> Json:
+        """Ask for a change of the keys that PCs trust."""
+        return self._request("POST", "/api/trust-changes", change)
+
+    def trust_changes(self) -> Json:
+        """The changes of trust, newest first."""
+        return self._request("GET", "/api/trust-changes?limit=100")
+
+    def trust_change(self, change_id: str) -> Json:
+        """One change of trust, with the bytes to sign."""
+        return self._request("GET", _trust_change_path(change_id))
+
+    def sign_trust_change(self, change_id: str, signature: Mapping[str, object]) -> Json:
+        """Say yes to a change of trust with a signature over its bytes."""
+        return self._request("POST", f"{_trust_change_path(change_id)}/sign", signature)
+
+    def withdraw_trust_change(self, change_id: str, reason: str) -> Json:
+        """Have a change of trust handed on no more."""
+        return self._request("POST", f"{_trust_change_path(change_id)}/withdraw", {"reason": reason})
+
     def order_about_key(self, agent_id: str, order: str, *, reason: str) -> Json:
         """`revoke-key` or `clear-clone`."""
         return self._request("POST", f"/api/r3/agent/{quote(agent_id, safe='')}/{order}", {"reason": reason})
@@ -156,6 +176,10 @@ class Api:
 
 def _command_path(command_id: str) -> str:
     return f"/api/agent-commands/{quote(command_id, safe='')}"
+
+
+def _trust_change_path(change_id: str) -> str:
+    return f"/api/trust-changes/{quote(change_id, safe='')}"
 
 
 def _parsed(content: bytes) -> Json | None:
