@@ -146,8 +146,8 @@ def _lines(offer: _Offer) -> Iterator[str]:
     for key, pin in before.items():
         yield f"  {'keeps' if key in after else 'REMOVES'}   {_pin_text(pin)}"
     yield from (f"  ADDS      {_pin_text(pin)}" for key, pin in after.items() if key not in before)
-    people = f"{len(new.owners)} ({', '.join(new.owners)})"
-    yield f"  signers   {old.approvals_required} of {len(old.owners)} before, {new.approvals_required} of {people} after"
+    after_it = f"{new.approvals_required} of {len(new.owners)} ({', '.join(new.owners)})"
+    yield f"  signers   {old.approvals_required} of {len(old.owners)} before, {after_it} after"
     yield f"  PCs       all of fleet {change.fleet_id} that trust {trust_version(old.pins)} now"
     yield f"  asked by  {visible(change.requested_by)}"
     yield f"  because   {visible(change.reason)}"
@@ -176,7 +176,8 @@ def _progress_lines(answer: Json) -> Iterator[str]:
 
 def _need_lines(old: TrustedKeys, new: TrustedKeys) -> Iterator[str]:
     yield f"It counts once {old.needed} of {', '.join(old.owners)} have signed it with an old key"
-    yield f"and {new.approvals_required} of {', '.join(new.owners)} with a new one, each on his own machine or on the page:"
+    yield f"and {new.approvals_required} of {', '.join(new.owners)} with a new one, each on his own machine"
+    yield "or on the page:"
 
 
 def _read_old(name: str) -> TrustedKeys:
