@@ -38,6 +38,7 @@ QUICK_ANSWER_S = 1.0
 QUICK_ANSWERS_UNTIL_POLLING = 3
 HOLD_AGAIN_AFTER_S = 60.0
 SHORTEST_HOLD_S = 2.0
+LOOK_AT_TRUST_AGAIN_S = 60.0
 LOOK_AT_WAITING_S = 2.0
 NOTE_CLOCK_EVERY_S = 300.0
 UNEXPECTED_DELAY_S = 5.0
@@ -146,6 +147,7 @@ class Control:
         self._note_clock_at = 0.0
         self._trust_told = 0
         self._trust_looked_at = 0
+        self._trust_due_at = 0.0
 
     def stop(self) -> None:
         """Make the thread end: nothing new is begun, what is over is reported."""
@@ -223,17 +225,20 @@ class Control:
         This thread alone decides about commands, so none is ever judged by half of the old keys and half of the new.
         """
         told = self._trust_told
-        if told == self._trust_looked_at:
+        if told == self._trust_looked_at or time.monotonic() < self._trust_due_at:
             return
         try:
             arrived = self._parts.contact.ask("trust changes", self._parts.client.trust_changes)
             clock = read_clock(self._parts.now(), self._journal.highest_clock())
         except (ContactError, JournalError):
             return  # Asked again in the next turn.
-        self._trust_looked_at = told
         from reco3.agent.kept_trust import follow_all  # noqa: PLC0415 - an idle agent must not carry cryptography
 
         config = follow_all(self._config, arrived, clock, self._parts.report_incident)
+        if config is None:
+            self._trust_due_at = time.monotonic() + LOOK_AT_TRUST_AGAIN_S
+            return
+        self._trust_looked_at = told
         if config is not self._config:
             self._config, self._verify = config, signers.verifier_of(config)
             self._parts.when_trust_changed(config.control)

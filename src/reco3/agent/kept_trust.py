@@ -68,16 +68,18 @@ def in_force(config: AgentConfig) -> InForce:
     return InForce(now, tuple(followed))
 
 
-def follow_all(config: AgentConfig, arrived: Sequence[object], clock: Clock, report: ReportIncident) -> AgentConfig:
+def follow_all(
+    config: AgentConfig, arrived: Sequence[object], clock: Clock, report: ReportIncident
+) -> AgentConfig | None:
     """Follow what has arrived as far as it counts here, and tell of it; returns the config in force then.
 
-    `config` is the one in force. What cannot be kept is not followed.
+    `config` is the one in force. What cannot be kept is not followed, and None says so.
     """
     try:
         now, refusals = take(config, arrived, clock)
     except (OSError, StartError) as error:
         log_event("trust_change_not_kept", logging.ERROR, error=str(error))
-        return config
+        return None
     for refused in refusals:
         is_news = refused.code not in _UNREMARKABLE
         log_event(
