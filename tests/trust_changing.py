@@ -2,17 +2,25 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from approvers import Approver
 from reco3.protocol.envelope import SignedEnvelope, signed_envelope_shape
 from reco3.protocol.trust_changes import TRUST_PAYLOAD_TYPE, TrustChange, build_trust_change
+from reco3.signing.pins import Pin
 from reco3.signing.trust_changes import trust_set_of
 
 FLEET_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
-def trust_change(old: Sequence[Approver], new: Sequence[Approver], **fields: Any) -> TrustChange:
+class HasPin(Protocol):
+    """Whoever has a key that can be pinned."""
+
+    @property
+    def pin(self) -> Pin: ...
+
+
+def trust_change(old: Sequence[HasPin], new: Sequence[HasPin], **fields: Any) -> TrustChange:
     """A change that is right; `old_required` and `new_required` are 1, and a test names only what else matters."""
     now_s = int(time.time())
     usual: dict[str, Any] = {
