@@ -50,9 +50,9 @@ class Approver:
             return public.public_bytes(Encoding.Raw, PublicFormat.Raw)
         return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
-    def sign(self, body: bytes, **oddities: Any) -> Signature:
+    def sign(self, body: bytes, payload_type: str = PAYLOAD_TYPE, **oddities: Any) -> Signature:
         """Sign an envelope's bytes; `oddities` are those of `assertion`."""
-        pae = pre_authentication_encoding(PAYLOAD_TYPE, body)
+        pae = pre_authentication_encoding(payload_type, body)
         if self.kind is KeyKind.WEBAUTHN:
             return self.assertion(pae, **oddities)
         return Signature(self.kind, key_id(self.public_key), self._signed(pae, is_raw=True))
