@@ -39,6 +39,7 @@ from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Outside, Store
 from reco3.server.services.reports import ReportService
 from reco3.server.services.tokens import TokenService
+from reco3.server.services.trust_changes import TrustChangeService
 from reco3.server.services.wakeups import Wakeups
 
 PC = "pc-001"
@@ -200,6 +201,7 @@ class Rig:
     clones: CloneWatch
     enrolments: EnrolmentService
     key_custody: KeyCustodyService
+    trust_changes: TrustChangeService
 
     async def events(self, *event_types: str) -> list[AuditEvent]:
         """The audit rows of these types (of all when none is named), oldest first."""
@@ -250,4 +252,5 @@ def rig(
         clones=clones,
         enrolments=EnrolmentService(outside, agent_keys, wakeups, clones),
         key_custody=KeyCustodyService(outside, agent_keys, wakeups, clones),
+        trust_changes=TrustChangeService(outside),
     )

@@ -38,6 +38,7 @@ from reco3.server.services.ports import Outside
 from reco3.server.services.reports import ReportService
 from reco3.server.services.retention import Retention, RetentionService
 from reco3.server.services.tokens import TokenService
+from reco3.server.services.trust_changes import TrustChangeService
 from reco3.server.services.wakeups import Wakeups
 from reco3.server.settings import Settings, read_settings
 from reco3.server.store.database import Database, database_url, has_wal_race
@@ -55,6 +56,8 @@ COLLECT_AFTER = (50_000, 20, 50)
 # waited for each time while the other thread computes.
 SWITCH_INTERVAL_S = 0.001
 PRUNE_S = 300
+# On PostgreSQL another server process may publish a trust change.
+TRUST_REVISION_S = 60
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_WARNED = 20
 
@@ -123,7 +126,11 @@ class House:
     def protocol(self) -> ExpressLane:
         """What speaks HTTP on a new connection: the express lane, with the ordinary protocol behind it."""
         services = ExpressServices(
-            self.services.agent_keys, self.services.agents, self.services.deliveries, self.wakeups
+            self.services.agent_keys,
+            self.services.agents,
+            self.services.deliveries,
+            self.wakeups,
+            self.services.trust_changes,
         )
         return ExpressLane(services, DeadlineProtocol, self.crowd, utc_now)
 
@@ -136,6 +143,7 @@ class House:
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:
         self.database.start()
         await self.services.approvals.open_fleet()
+        await self.services.trust_changes.load_revision()
         _warn_of_retired(await self.services.agent_keys.seed(self.settings.agent_keys))
         await self._offer_set_up()
         _collect_seldom()
@@ -149,6 +157,7 @@ class House:
         return [
             Task("offline-sweep", self.services.agents.sweep_offline),
             Task("commands", self.services.commands.sweep),
+            Task("trust-changes", every(TRUST_REVISION_S, self.services.trust_changes.load_revision)),
             Task("denials", every(DENIAL_FLUSH_S, self.services.denials.flush)),
             Task("retention", every(PRUNE_S, self.retention.prune)),
             Task("sessions", every(PRUNE_S, self.services.operators.prune_sessions)),
@@ -203,6 +212,7 @@ def build_house(settings: Settings) -> House:
         agent_keys=agent_keys,
         enrolments=EnrolmentService(outside, agent_keys, wakeups, clones),
         key_custody=KeyCustodyService(outside, agent_keys, wakeups, clones),
+        trust_changes=TrustChangeService(outside),
     )
     return House(
         settings=settings,

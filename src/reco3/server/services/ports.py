@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from reco3.protocol.envelope import SignedEnvelope
 from reco3.server.domain.agent_keys import AgentKey
 from reco3.server.domain.agents import Agent, Beat, Pulse
 from reco3.server.domain.approvals import Comment
@@ -24,6 +25,7 @@ from reco3.server.domain.operators import Account, Invitation, Session
 from reco3.server.domain.policies import Policy
 from reco3.server.domain.rollups import Rollup
 from reco3.server.domain.tokens import ApiToken
+from reco3.server.domain.trust_changes import StoredTrustChange
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -244,6 +246,17 @@ class TokenRows(Protocol):
     def note_use(self, token_id: str, now: datetime) -> None: ...
 
 
+class TrustChangeRows(Protocol):
+    """The `trust_changes` table."""
+
+    def add(self, change: StoredTrustChange) -> None: ...
+    def get(self, change_id: str) -> StoredTrustChange | None: ...
+    def put(self, change: StoredTrustChange) -> None: ...
+    def newest(self, *, before: Cursor | None, limit: int) -> list[StoredTrustChange]: ...
+    def relayed(self, now: datetime, *, limit: int) -> list[SignedEnvelope]: ...
+    def revision(self) -> int: ...
+
+
 class Transaction(Protocol):
     """Every table inside one transaction."""
 
@@ -283,6 +296,8 @@ class Transaction(Protocol):
     def operator_keys(self) -> OperatorKeyRows: ...
     @property
     def tokens(self) -> TokenRows: ...
+    @property
+    def trust_changes(self) -> TrustChangeRows: ...
 
 
 class Store(Protocol):

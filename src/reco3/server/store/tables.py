@@ -54,7 +54,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 # The newest of the migrations, which make these tables.
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 
 metadata = MetaData(
     naming_convention={
@@ -442,6 +442,28 @@ break_glass_uses = Table(
     Column("review", Text),
     _org_id(),
     Index(None, "agent_id", "used_at"),
+)
+
+trust_changes = Table(
+    "trust_changes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("payload_type", Text, nullable=False),
+    # The very bytes that owners of keys sign and PCs verify; never built twice, never parsed and written again.
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    # JSON: the signatures as they travel, and the owners of old and of new keys among those who signed.
+    Column("signatures", Text, nullable=False),
+    Column("old_signed", Text, nullable=False),
+    Column("new_signed", Text, nullable=False),
+    Column("published_at", UtcTime),
+    Column("withdrawn_at", UtcTime),
+    Column("withdrawn_by", Text),
+    Column("withdrawn_reason", Text),
+    Column("version", Integer, nullable=False, server_default="0"),
+    _org_id(),
+    Index(None, "created_at", "id"),
 )
 
 # What this server is, once and for all, such as the id of its fleet.

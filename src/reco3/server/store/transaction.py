@@ -24,6 +24,7 @@ from reco3.server.store.pulses import PulseCache
 from reco3.server.store.reports import ReportTable
 from reco3.server.store.sessions import SessionTable
 from reco3.server.store.tokens import TokenTable
+from reco3.server.store.trust_changes import TrustChangeTable
 
 
 class TableTransaction:
@@ -136,3 +137,8 @@ class TableTransaction:
     def tokens(self) -> TokenTable:
         """The `api_tokens` table."""
         return TokenTable(self._connection)
+
+    @cached_property
+    def trust_changes(self) -> TrustChangeTable:
+        """The `trust_changes` table."""
+        return TrustChangeTable(self._connection)

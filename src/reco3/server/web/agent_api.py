@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive
 
+from reco3.protocol.envelope import signed_envelope_shape
 from reco3.protocol.limits import (
     JOURNAL_PATTERN,
     LEFT_ALONE_S,
@@ -28,6 +29,7 @@ from reco3.server.services.agents import AgentService
 from reco3.server.services.deliveries import DeliveryService
 from reco3.server.services.logs import LogService, TakenBatch
 from reco3.server.services.reports import ReportService
+from reco3.server.services.trust_changes import TrustChangeService
 from reco3.server.web.audiences import AGENT, Audience, Kind, serves
 from reco3.server.web.connections import Crowd
 from reco3.server.web.decoding import quick_decoder
@@ -52,6 +54,7 @@ class AgentServices:
     logs: LogService
     deliveries: DeliveryService
     reports: ReportService
+    trust_changes: TrustChangeService
 
 
 class AgentApi:
@@ -63,10 +66,11 @@ class AgentApi:
         self._logs = services.logs
         self._deliveries = services.deliveries
         self._reports = services.reports
+        self._trust_changes = services.trust_changes
         self._clock = clock
 
     def routes(self) -> list[Route]:
-        """The four routes of the agent protocol."""
+        """The five routes of the agent protocol."""
         pull = Route("/agent/pull", self.pull, methods=["GET"])
         # Starlette adds HEAD, which would hand out commands and drop the answer that carries them.
         pull.methods = {"GET"}
@@ -74,6 +78,7 @@ class AgentApi:
             Route("/agent/heartbeat", self.heartbeat, methods=["POST"]),
             Route("/agent/logs", self.logs, methods=["POST"]),
             Route("/agent/report", self.report, methods=["POST"]),
+            Route("/agent/trust-changes", self.trust_changes, methods=["GET"]),
             pull,
         ]
 
@@ -87,6 +92,8 @@ class AgentApi:
         answer: dict[str, object] = {"status": "ok", "server_time": time_text(now)}
         if self._deliveries.has_news(taken.agent_id):
             answer["commands_waiting"] = True
+        if self._trust_changes.revision:
+            answer["trust_changes"] = self._trust_changes.revision
         return json_answer(answer)
 
     @serves(LOGS_AUDIENCE)
@@ -134,6 +141,13 @@ class AgentApi:
         )
         await self._reports.take(report)
         return json_answer({"status": "ok"})
+
+    @serves(AGENT)
+    async def trust_changes(self, _request: Request) -> Response:
+        """Hand out the changes of trust that enough owners signed; the PC verifies them by itself."""
+        relayed = await self._trust_changes.relayed()
+        changes = [signed_envelope_shape(one) for one in relayed.changes]
+        return json_answer({"trust_changes": changes, "revision": relayed.revision})
 
 
 def decoded(decode: Callable[[bytes], MessageT], body: bytes) -> MessageT:

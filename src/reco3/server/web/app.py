@@ -33,6 +33,7 @@ from reco3.server.services.policies import PolicyService
 from reco3.server.services.ports import Clock
 from reco3.server.services.reports import ReportService
 from reco3.server.services.tokens import TokenService
+from reco3.server.services.trust_changes import TrustChangeService
 from reco3.server.web.agent_api import AgentApi, AgentServices
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.auth import Authenticator
@@ -58,6 +59,7 @@ from reco3.server.web.operator_api.policies import policy_routes
 from reco3.server.web.operator_api.session import config_routes, session_routes
 from reco3.server.web.operator_api.sessions import sessions_routes
 from reco3.server.web.operator_api.tokens import token_routes
+from reco3.server.web.operator_api.trust_changes import trust_change_routes
 from reco3.server.web.pages import page_routes
 
 Lifespan = Callable[[object], AbstractAsyncContextManager[None]]
@@ -101,6 +103,7 @@ class Services:
     agent_keys: AgentKeyService
     enrolments: EnrolmentService
     key_custody: KeyCustodyService
+    trust_changes: TrustChangeService
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,9 @@ def build_app(
     Raises:
         TypeError: a route declares no audience.
     """
-    agent_services = AgentServices(services.agents, services.logs, services.deliveries, services.reports)
+    agent_services = AgentServices(
+        services.agents, services.logs, services.deliveries, services.reports, services.trust_changes
+    )
     enrol_api = EnrolApi(services.enrolments, services.agent_keys, services.denials)
     routes = [*AgentApi(agent_services, options.crowd, clock).routes(), *enrol_api.routes()]
     agent_app = _agent_app(routes, authenticator)
@@ -150,6 +155,7 @@ def _routers(services: Services, live: LiveHub, options: WebOptions, clock: Cloc
         approval_routes(services.commands, services.approvals, clock),
         policy_routes(services.policies, clock),
         break_glass_routes(services.break_glass, clock),
+        trust_change_routes(services.trust_changes, clock),
         fleet_routes(services.approvals),
         incident_routes(services.incidents, clock),
         audit_routes(services.audit, clock),

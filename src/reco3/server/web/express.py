@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from itertools import takewhile
 from typing import Any
 
@@ -27,6 +27,7 @@ from reco3.server.domain.errors import Reco3Error
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.deliveries import DeliveryService
+from reco3.server.services.trust_changes import TrustChangeService
 from reco3.server.services.wakeups import Wake, Wakeups
 from reco3.server.web.connections import Crowd
 from reco3.server.web.decoding import quick_decoder
@@ -55,6 +56,7 @@ class ExpressServices:
     agents: AgentService
     deliveries: DeliveryService
     wakeups: Wakeups
+    trust_changes: TrustChangeService
 
 
 class ExpressLane:
@@ -122,6 +124,11 @@ def _close_older(waiting: "dict[ExpressProtocol, float]", limit_s: float) -> Non
     for connection in silent:
         del waiting[connection]
         connection.close()
+
+
+@lru_cache(maxsize=1)  # All heartbeats are answered with the same one.
+def _trust_part(revision: int) -> bytes:
+    return b',"trust_changes":%d' % revision if revision else b""
 
 
 class ExpressProtocol(asyncio.Protocol):
@@ -221,8 +228,10 @@ class ExpressProtocol(asyncio.Protocol):
         if error is not None or at is None:
             self._answer(b"503 Service Unavailable\r\nretry-after: 5", _BUSY)
             return
-        waiting = b',"commands_waiting":true' if self._lane.services.wakeups.has_news(self._agent_id) else b""
-        self._answer(b"200 OK", b'{"status":"ok","server_time":"%b"%b}' % (time_text(at).encode(), waiting))
+        services = self._lane.services
+        waiting = b',"commands_waiting":true' if services.wakeups.has_news(self._agent_id) else b""
+        news = waiting + _trust_part(services.trust_changes.revision)
+        self._answer(b"200 OK", b'{"status":"ok","server_time":"%b"%b}' % (time_text(at).encode(), news))
 
     def _take_pull(self, request: ExpressRequest) -> None:
         lane, self._agent_id, self._journal = self._lane, request.agent_id, request.journal

@@ -28,6 +28,7 @@ def with_agent_paths(document: dict[str, Any]) -> dict[str, Any]:
     }
     pull = _operation("Hand out commands, held open for `wait` seconds at most.")
     paths["/agent/pull"] = {"get": {**pull, "parameters": [*pull["parameters"], _wait]}}
+    paths["/agent/trust-changes"] = {"get": _operation("Hand out the changes of trust that enough owners signed.")}
     paths["/agent/key"]["get"] = _operation("Tell a PC that its key is good.")
     del paths["/agent/enrol"]["post"]["parameters"]  # The token in the body says who it is.
     known = document.get("components", {})

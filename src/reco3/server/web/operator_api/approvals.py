@@ -8,19 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reco3.protocol.envelope import VERSION, KeyKind, Signature, encode_base64url, read_signature
-from reco3.protocol.strict_json import BadEnvelope
+from reco3.protocol.envelope import VERSION, encode_base64url
 from reco3.server.domain.approvals import MAX_COMMENT_CHARS, GivenApproval
 from reco3.server.domain.commands import Approval, Expectation
 from reco3.server.domain.envelopes import StoredEnvelope
-from reco3.server.domain.errors import BadInput
 from reco3.server.domain.operators import LoginMethod, Operator, Role, require_proof
 from reco3.server.services.approvals import ApprovalService, Offer
 from reco3.server.services.commands import CommandService, TakenApproval
 from reco3.server.services.ports import Clock
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.errors import json_answer
-from reco3.server.web.operator_api.fields import NOT_BLANK, Reason
+from reco3.server.web.operator_api.fields import NOT_BLANK, Reason, proves_its_person, read_given_signature
 from reco3.server.web.shapes import comment_shape, time_text
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_COMMENT_CHARS, pattern=NOT_BLANK)]
@@ -83,7 +81,8 @@ def _add_approving(router: APIRouter, commands: CommandService, approvals: Appro
     async def approve_command(request: Request, command_id: str, new: NewApproval | None = None) -> Response:
         """Say yes to a strong command, with a signature where its PC pins approvers."""
         given = GivenApproval() if new is None else _given(new)
-        if not _proves_its_person(given):
+        # The service refuses a signature that is not his own.
+        if not proves_its_person(given.signature):
             require_proof(request.state.caller, clock())
         taken = await commands.approve(command_id, _approver(request.state.caller, new), given)
         return json_answer(_taken_shape(taken))
@@ -106,20 +105,8 @@ def _add_talking(router: APIRouter, approvals: ApprovalService) -> None:
 
 def _given(new: NewApproval) -> GivenApproval:
     shown = None if new.expect is None else Expectation(new.expect.pid, new.expect.create_time_ms)
-    signature = None if new.signature is None else _signature(new.signature)
+    signature = None if new.signature is None else read_given_signature(new.signature)
     return GivenApproval(shown, new.body_sha256, new.comment, signature)
-
-
-def _proves_its_person(given: GivenApproval) -> bool:
-    # A passkey that verified its person is a proof by itself; the service refuses a signature that is not his own.
-    return given.signature is not None and given.signature.kind is KeyKind.WEBAUTHN
-
-
-def _signature(raw: dict[str, Any]) -> Signature:
-    try:
-        return read_signature(raw)
-    except BadEnvelope as err:
-        raise BadInput(f"signature.{err.field}", f"expected {err.expected}", code="bad_signature") from err
 
 
 def _approver(caller: Operator, new: NewApproval | None) -> Operator:
