@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share: the event loop's kind, real stores, a throw-away PostgreSQL."""
 
 import contextlib
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,6 +12,18 @@ from sqlalchemy.engine import URL, make_url
 from databases import put_empty_database
 from postgresql import Postgres, own_cluster
 from reco3.server.store.database import Database
+
+
+def pytest_configure() -> None:
+    """Collecting makes thousands of objects and no garbage: look for none, nor among them ever after."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """See `pytest_configure`."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

@@ -98,3 +98,38 @@ def test_a_sheet_works_once_with_the_server_down_and_must_be_reviewed_before_the
     assert "nobody has reviewed that" in refused.stderr
     world.post(f"/api/break-glass/{uses[0]['id']}/review", {"review": "the server room was on fire"})
     assert make(world.folder / "second").returncode == 0
+
+
+def test_a_stolen_key_is_taken_from_a_pc_by_those_who_remain(world: World) -> None:
+    keys = {name: create_key(world.folder / f".config/reco3/keys/{name}.key", name, None) for name in ("ann", "bob")}
+    pin_on_the_pc(world, pin_text(keys["ann"].pin))
+    before, pid = world.agent(), world.service_pid()
+    assert before is not None
+    exported = reco3(world, "agent", "trust", "export", str(world.folder / "config.yaml"))
+    (world.folder / "trust.json").write_text(exported.stdout, encoding="utf-8")
+    change = ["--add", pin_text(keys["bob"].pin), "--remove", pin_text(keys["ann"].pin), "--reason", "stolen"]
+
+    proposed = reco3(world, "trust", "propose", "--from", "trust.json", *change)
+    assert proposed.returncode == 0, proposed.stderr
+    change_id = proposed.stdout.splitlines()[0].split()[-1]
+    first = reco3(world, "trust", "sign", change_id, "--owner", "ann", "--yes")
+    last = reco3(world, "trust", "sign", change_id, "--owner", "bob", "--yes")
+
+    def has_followed() -> bool:
+        agent = world.agent()
+        return agent is not None and agent["metrics"]["trust_version"] != before["metrics"]["trust_version"]
+
+    wait_until(has_followed, timeout_s=60.0, what="the PC trusts the other key")
+    assert "0 of 1 owners of new keys" in first.stdout, first.stderr
+    assert "enough have" in last.stdout, last.stderr
+    for owner in keys:
+        assert reco3(world, "keys", "register", "--owner", owner).returncode == 0
+    by_ann = world.request("RESTART_PROCESS", {"process": world.service_name})
+    refused = reco3(world, "approve", by_ann, "--owner", "ann", "--yes")
+    assert refused.returncode == 4, refused.stderr
+    assert world.wait_ended(by_ann, timeout_s=30.0)["result"]["code"] == "unpinned_key"
+    by_bob = world.request("RESTART_PROCESS", {"process": world.service_name})
+    approved = reco3(world, "approve", by_bob, "--owner", "bob", "--yes")
+    assert approved.returncode == 0, approved.stderr
+    assert world.service_pid() != pid
+    assert "published" in reco3(world, "trust", "list").stdout
