@@ -200,6 +200,25 @@ def test_settling_writes_into_the_config_what_is_in_force(
     del server
 
 
+def test_the_doctor_tells_of_a_change_that_the_config_does_not_know(
+    changed: AgentProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def finding() -> tuple[str, str]:
+        main(["doctor", str(changed.config_path), "--offline", "--json"])
+        findings = json.loads(capsys.readouterr().out)["checks"]
+        [one] = [one for one in findings if one["code"] == "trust_changes"]
+        return one["level"], one["found"]
+
+    level, found = finding()
+    main(["trust", "settle", str(changed.config_path)])
+    capsys.readouterr()
+
+    assert (level, "this PC trusts bob, carol now" in found) == ("warning", True)
+    assert finding()[0] == "ok"
+    (changed.folder / "state" / "trust-changes.json").write_text("{", encoding="utf-8")
+    assert finding()[0] == "broken"
+
+
 def test_whoever_edits_the_list_by_hand_has_the_last_word(server: ScriptedServer, changed: AgentProcess) -> None:
     changed.configure(control={"approvers": entries(ALICE, MALLORY)})
     seen = len(server.requests)

@@ -13,6 +13,9 @@ from reco3.agent.budget import is_within
 from reco3.agent.config import AgentConfig, ControlConfig, LimitsConfig, Permissions, writable_by
 from reco3.agent.doctor.findings import Finding, broken, note, ok, warning, word
 from reco3.agent.doctor.people import Person
+from reco3.agent.kept_trust import in_force
+from reco3.agent.local_state import StartError
+from reco3.agent.signers import TRUST_CHANGES_FILE
 
 if TYPE_CHECKING:
     from reco3.signing.pins import Pin
@@ -22,13 +25,14 @@ MINUTES_PER_DAY = 24 * 60
 
 def check_config(config: AgentConfig) -> list[Finding]:
     """Every check of the config alone."""
-    control = config.control
+    control, trust = judge_trust_changes(config)
     return [
         ok("config", f"{config.path} can be used; this PC is {config.agent_id}"),
         judge_reading(config.path, None if sys.platform == "win32" else config.path.stat().st_mode),
         judge_writing(config.path, writable_by(config.path), is_applied=control.apply_enabled),
         judge_plain_http(config),
         judge_approvers(config.path, control, is_local=config.base_url.is_loopback),
+        trust,
         judge_profile(control, is_local=config.base_url.is_loopback),
         judge_limits(control.limits),
         judge_locks(config),
@@ -113,6 +117,29 @@ def judge_approvers(path: Path, control: ControlConfig, *, is_local: bool) -> Fi
             + (f", or set control.approvals_required: {len(owners)}" if owners else ""),
         )
     return ok(code, f"strong commands need the signatures of {required} of {len(owners)} pinned owners")
+
+
+def judge_trust_changes(config: AgentConfig) -> tuple[ControlConfig, Finding]:
+    """Whom this PC trusts by now, and whether the config says so too."""
+    code = "trust_changes"
+    try:
+        now = in_force(config)
+    except StartError as error:
+        path = config.state_dir / TRUST_CHANGES_FILE
+        cure = f"if the keys in {word(config.path)} are still the right ones, remove {word(path)}"
+        return config.control, broken(code, str(error), cure)
+    if now.set_aside:
+        found = f"control.approvers was edited after {now.set_aside} signed changes, which count no more"
+        return now.config.control, note(code, found)
+    if now.followed:
+        owners = ", ".join(sorted({pin.owner for pin in now.config.control.approvers}))
+        return now.config.control, warning(
+            code,
+            f"a signed change has replaced the keys in {config.path}: this PC trusts {owners} now, and forgets that "
+            "with its state folder",
+            f"reco3 agent trust settle {word(config.path)} writes it into the config",
+        )
+    return now.config.control, ok(code, "no signed change is in force: the config says whom this PC trusts")
 
 
 def _owners_who_count(pins: "Sequence[Pin]", *, is_development: bool) -> set[str]:
