@@ -154,6 +154,18 @@ async def test_the_revision_grows_with_each_publication_and_each_withdrawal_of_w
     assert restarted.trust_changes.revision == 2
 
 
+async def test_a_signature_after_the_publication_publishes_nothing_anew(services: Rig) -> None:
+    both = ProposedSet((pin_text(BOB.pin), pin_text(CAROL.pin)), 1)
+    proposal = TrustProposal(ProposedSet((pin_text(ALICE.pin),), 1), both, "a lost laptop")
+    shown = await services.trust_changes.propose(proposal, operator())
+
+    await sign(services, shown, ALICE, BOB, CAROL)
+
+    assert len(await services.events("trust_change_signed")) == 3
+    assert len(await services.events("trust_change_published")) == 1
+    assert services.trust_changes.revision == 1
+
+
 async def test_two_signatures_at_the_same_moment_are_both_kept(services: Rig) -> None:
     shown = await propose(services)
     signatures = [one.sign(shown.change.body, TRUST_PAYLOAD_TYPE) for one in (ALICE, BOB)]
