@@ -132,6 +132,7 @@ def test_who_has_no_key_of_either_side_here_is_told_where_to_sign(server: PageSe
     dialog = ask_to_sign(page)
 
     expect(dialog).to_contain_text("None of your keys that work here is among the old or the new ones.")
+    expect(dialog).to_contain_text(f"reco3 trust sign {server.access.trust_changes[0]['id']}")
     expect(dialog.get_by_role("button", name="Sign")).to_be_disabled()
 
 

@@ -50,7 +50,7 @@ export function TrustChangesSection() {
     <header class="panel-head"><h2 id="trust-changes-heading">Trust changes</h2></header>
     ${isAdmin.value && html`<p class="panel-words quiet">${rows.value.length === 0 ? "There is none. One" : "One"} that replaces approvers' keys on every PC is made in a terminal, with <code>reco3 trust propose</code>.</p>`}
     ${rows.value.length > 0 && html`<ul class="rows">${rows.value.map((row) => html`<${ChangeRow} key=${row.change.id} row=${row} />`)}</ul>`}
-    ${hasOlder.value && html`<p class="panel-words quiet">Older ones are not shown.</p>`}
+    ${hasOlder.value && html`<p class="panel-words quiet">Older ones are listed by <code>reco3 trust list</code>.</p>`}
     <${Question} />
   </section>`;
 }

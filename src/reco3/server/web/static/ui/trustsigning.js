@@ -130,10 +130,15 @@ function SigningNote({ read, signer }) {
   if (signer) {
     return html`<p class="note verified">You sign exactly this with ${keyName(signer)}, for ${sidesOf(read, signer.key_id)}. Each PC checks every signature by itself, against the keys that it pins.</p>`;
   }
-  if (!hasCrypto) return html`<p class="note" data-tone="warn">A page that came without encryption signs nothing. Open it by https, or sign in a terminal with <code>reco3 trust</code>.</p>`;
+  if (!hasCrypto) return html`<p class="note" data-tone="warn">A page that came without encryption signs nothing. Open it by https, or sign in a terminal: <${TerminalWords} read=${read} />.</p>`;
   const hasSigned = usableKeys.value.some(({ key_id: id }) => read.signed_by.includes(id));
   if (hasSigned) return html`<p class="note">You have signed this already; it needs somebody else.</p>`;
-  return html`<p class="note" data-tone="warn">None of your keys that work here is among the old or the new ones. With a key file, sign in a terminal with <code>reco3 trust</code>.</p>`;
+  return html`<p class="note" data-tone="warn">None of your keys that work here is among the old or the new ones. With a key file, sign in a terminal: <${TerminalWords} read=${read} />.</p>`;
+}
+
+/** @param {{ read: Shapes.ReadTrustChange }} props */
+function TerminalWords({ read }) {
+  return html`<code>reco3 trust sign ${oneLine(read.fields.nonce)}</code>`;
 }
 
 /**
