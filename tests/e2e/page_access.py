@@ -4,14 +4,15 @@ It refuses to judge a signature: tests look at what was sent, with the very code
 """
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from reco3.protocol.envelope import Envelope, Expected, build_envelope, encode_base64url
 from reco3.protocol.strict_json import BadEnvelope
-from reco3.signing.pins import fingerprint, key_id, make_pin, pin_text
+from reco3.protocol.trust_changes import TRUST_PAYLOAD_TYPE, TrustChange, TrustSet, build_trust_change
+from reco3.signing.pins import fingerprint, key_id, make_pin, parse_pin, pin_text, trust_version
 
 Json = dict[str, Any]
 Route = Callable[[Any, list[str], Json], None]
@@ -36,6 +37,9 @@ class AccessRows:
     tokens: list[Json] = field(default_factory=list)
     policies: list[Json] = field(default_factory=list)
     uses: list[Json] = field(default_factory=list)
+    trust_changes: list[Json] = field(default_factory=list)
+    # What each signature makes of a trust change.
+    after_signing: Json = field(default_factory=dict)
     sessions: list[Json] = field(default_factory=list)
     needs_proof: bool = False
     comments: dict[str, list[Json]] = field(default_factory=dict)
@@ -93,6 +97,36 @@ def break_glass_use(**changes: Any) -> Json:
     row |= {"owners": ["alice", "bob"], "used_at": STAMP, "reported_at": STAMP}
     row |= {"result": {"success": True, "output": "restarted"}, "reviewed_by": None, "reviewed_at": None}
     return row | {"review": None} | changes
+
+
+def trust_set(*pins: str, required: int = 1) -> Json:
+    """One side of a trust change as the page's list has it."""
+    read = [parse_pin(text) for text in sorted(pins)]
+    owners = sorted({pin.owner for pin in read})
+    named = {"trust_version": trust_version(read), "owners": owners}
+    return {"approvers": sorted(pins), "approvals_required": required, **named}
+
+
+def trust_change(old: Json, new: Json, *, signed_by: Sequence[str] = (), **changes: Any) -> Json:
+    """One open trust change, with `bytes_of` it unless other `body` bytes are given; `signed_by` are ids of keys."""
+    row: Json = {"id": NONCE, "status": "open", "old": old, "new": new, "old_signed": [], "old_needed": 1}
+    row |= {"new_signed": [], "new_needed": 1, "reason": "alice lost her laptop", "requested_by": "root"}
+    row |= {"created_at": STAMP, "expires_at": LATER, "published_at": None}
+    row |= {"withdrawn_by": None, "withdrawn_reason": None} | changes
+    body = row.pop("body", None) or bytes_of(row)
+    signatures = [{"kind": "ed25519", "key_id": one, "sig": "AA"} for one in signed_by]
+    envelope = {"payload_type": TRUST_PAYLOAD_TYPE, "body": encode_base64url(body), "signatures": signatures}
+    return row | {"envelope": envelope}
+
+
+def bytes_of(row: Json) -> bytes:
+    """The bytes to sign for a trust change as the page's list has it."""
+    sides = [TrustSet(tuple(row[side]["approvers"]), row[side]["approvals_required"]) for side in ("old", "new")]
+    created_at, expires_at = (
+        int(datetime.fromisoformat(row[name]).timestamp()) for name in ("created_at", "expires_at")
+    )
+    says = TrustChange(FLEET_ID, *sides, row["requested_by"], row["reason"], created_at, expires_at, row["id"])
+    return build_trust_change(says)
 
 
 def _is_proved(handler: Any) -> bool:
@@ -235,6 +269,34 @@ def review(handler: Any, parts: list[str], body: Json) -> None:
     handler._json(200, {"status": "reviewed"})
 
 
+def trust_changes(handler: Any, _parts: list[str], _body: Json) -> None:
+    if handler.is_known():
+        rows = [{**row, "envelope": None} for row in handler.server_rows.access.trust_changes]
+        handler._json(200, {"trust_changes": rows, "count": len(rows), "next_cursor": None, "now": STAMP})
+
+
+def one_trust_change(handler: Any, parts: list[str], _body: Json) -> None:
+    handler._json(200, _trust_change_of(handler, parts[0]))
+
+
+def sign_trust_change(handler: Any, parts: list[str], _body: Json) -> None:
+    if _is_proved(handler):
+        row = _trust_change_of(handler, parts[0])
+        row.update(handler.server_rows.access.after_signing)
+        handler._json(200, row)
+
+
+def withdraw_trust_change(handler: Any, parts: list[str], body: Json) -> None:
+    if _is_proved(handler):
+        row = _trust_change_of(handler, parts[0])
+        row.update(status="withdrawn", withdrawn_by="admin", withdrawn_reason=body["reason"])
+        handler._json(200, row)
+
+
+def _trust_change_of(handler: Any, change_id: str) -> Json:
+    return next(row for row in handler.server_rows.access.trust_changes if row["id"] == change_id)
+
+
 def _listing(name: str) -> Route:
     def answer(handler: Any, _parts: list[str], _body: Json) -> None:
         if handler.is_known():
@@ -266,4 +328,8 @@ routes: dict[str, Route] = {
     "PUT /api/policies": put_policy,
     "GET /api/break-glass": _listing("break_glass"),
     "POST /api/break-glass/([^/]+)/review": review,
+    "GET /api/trust-changes": trust_changes,
+    "GET /api/trust-changes/([^/]+)": one_trust_change,
+    "POST /api/trust-changes/([^/]+)/sign": sign_trust_change,
+    "POST /api/trust-changes/([^/]+)/withdraw": withdraw_trust_change,
 }

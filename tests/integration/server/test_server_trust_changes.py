@@ -10,6 +10,7 @@ from reco3.protocol.trust_changes import TRUST_PAYLOAD_TYPE, parse_trust_change
 from reco3.server.domain.errors import BadInput, Conflict, NotFound
 from reco3.server.domain.operators import Role
 from reco3.server.domain.trust_changes import MAX_RELAYED, ProposedSet, TrustProposal
+from reco3.server.services import trust_changes
 from reco3.server.services.trust_changes import ShownTrustChange
 from reco3.server.store.database import Database
 from reco3.signing.pins import pin_text, trust_version
@@ -61,6 +62,15 @@ async def test_a_change_is_kept_byte_for_byte_with_its_signatures(services: Rig,
 
 def _fields(shown: ShownTrustChange) -> dict[str, object]:
     return {name: getattr(shown.change, name) for name in shown.change.__dataclass_fields__}
+
+
+async def test_an_id_is_never_taken_for_an_option_of_a_command_line(
+    services: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nonces = iter([f"-{'A' * 21}", f"-{'B' * 20}A", "C" * 21 + "A"])
+    monkeypatch.setattr(trust_changes, "new_nonce", lambda: next(nonces))
+
+    assert (await propose(services)).change.id == "C" * 21 + "A"
 
 
 async def test_each_step_leaves_its_audit_row_in_the_same_transaction(services: Rig) -> None:
@@ -152,6 +162,18 @@ async def test_the_revision_grows_with_each_publication_and_each_withdrawal_of_w
     restarted = rig(store)
     await restarted.trust_changes.load_revision()
     assert restarted.trust_changes.revision == 2
+
+
+async def test_a_signature_after_the_publication_publishes_nothing_anew(services: Rig) -> None:
+    both = ProposedSet((pin_text(BOB.pin), pin_text(CAROL.pin)), 1)
+    proposal = TrustProposal(ProposedSet((pin_text(ALICE.pin),), 1), both, "a lost laptop")
+    shown = await services.trust_changes.propose(proposal, operator())
+
+    await sign(services, shown, ALICE, BOB, CAROL)
+
+    assert len(await services.events("trust_change_signed")) == 3
+    assert len(await services.events("trust_change_published")) == 1
+    assert services.trust_changes.revision == 1
 
 
 async def test_two_signatures_at_the_same_moment_are_both_kept(services: Rig) -> None:

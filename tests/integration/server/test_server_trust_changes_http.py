@@ -1,8 +1,10 @@
 """Trust changes over HTTP, on the real server: proposed, signed, relayed to PCs, told with each heartbeat."""
 
 import contextlib
+import http.client
 import json
 import re
+import socket
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +21,7 @@ from reco3.protocol.trust_changes import (
 )
 from reco3.signing.pins import pin_text, trust_version
 from reco3.signing.trust_changes import signers_among, trusted_keys
-from servers import Answer, ServerProcess, agent_headers, read_answer
+from servers import Answer, ServerProcess, agent_headers
 
 SERVER_ENVIRONMENT = {"API_KEY": API_KEY}
 ALICE, BOB, CAROL = (key_file(owner) for owner in ("alice", "bob", "carol"))
@@ -70,16 +72,23 @@ def relayed(server: ServerProcess) -> dict[str, Any]:
 
 def heartbeats(server: ServerProcess) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """What a PC hears by the express lane, and what by the ordinary way, which alone says the date."""
-    heard = []
-    for more in ({}, {"Transfer-Encoding": "chunked"}):
-        with contextlib.closing(server.connection()) as connection:
-            headers = agent_headers() | {"Content-Type": "application/json"} | more
-            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(HEARTBEAT), HEARTBEAT) if more else HEARTBEAT
-            connection.request("POST", "/agent/heartbeat", body=body, headers=headers)
-            answer = read_answer(connection)
-        assert ("date" in answer.headers) is bool(more)
-        heard.append(answer.json)
-    return heard[0], heard[1]
+    whole = f"Content-Length: {len(HEARTBEAT)}\r\n\r\n".encode() + HEARTBEAT
+    in_chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(HEARTBEAT), HEARTBEAT)
+    return heartbeat(server, whole, is_express=True), heartbeat(server, in_chunks, is_express=False)
+
+
+def heartbeat(server: ServerProcess, rest: bytes, *, is_express: bool) -> Mapping[str, Any]:
+    """Send a heartbeat in one piece, as agents do, and read what the PC hears."""
+    names = {"Host": "reco3", "Content-Type": "application/json", **agent_headers()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in names.items())
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(b"POST /agent/heartbeat HTTP/1.1\r\n" + head.encode() + rest)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 200
+        assert (response.getheader("date") is None) is is_express
+        heard: Mapping[str, Any] = json.loads(response.read())
+        return heard
 
 
 def test_pcs_hear_nothing_of_a_change_that_too_few_have_signed(server: ServerProcess) -> None:
@@ -242,3 +251,16 @@ def test_an_open_browser_signs_with_a_passkey_or_after_a_proof(server: ServerPro
     assert (refused.status, refused.json["error"]) == (403, "proof_needed")
     assert (taken.status, taken.json["old_signed"]) == (200, ["ann"])
     assert sign(server, change["id"], ALICE, **log_in(server, "ann").headers).status == 200
+
+
+def test_the_revision_outlives_a_restart(server: ServerProcess) -> None:
+    change = propose(server)
+    for approver in (ALICE, BOB):
+        sign(server, change["id"], approver)
+    revision = relayed(server)["revision"]
+
+    server.stop()
+    server.start()
+
+    assert revision > 0
+    assert [heard["trust_changes"] for heard in heartbeats(server)] == [revision, revision]

@@ -70,7 +70,7 @@ class TrustChangeService:
         Raises:
             BadInput: a set is none that a PC would take.
         """
-        now, nonce = self._outside.clock(), new_nonce()
+        now, nonce = self._outside.clock(), _new_id()
         shown = await self._outside.store.write(lambda tx: _propose(tx, proposal, operator, now, nonce))
         self._announce()
         return shown
@@ -138,6 +138,14 @@ class TrustChangeService:
 
     def _announce(self) -> None:
         self._outside.announcer.announce("trust_changes", "")
+
+
+def _new_id() -> str:
+    """A nonce that no command line takes for an option."""
+    nonce = new_nonce()
+    while nonce.startswith("-"):
+        nonce = new_nonce()
+    return nonce
 
 
 def _propose(

@@ -25,6 +25,7 @@ import { closeTimelines, refreshTimelines } from "./ui/timelines.js";
 import { serverNowMs, startTicking } from "./ui/times.js";
 import { dismissAllToasts, dismissToast, showToast } from "./ui/toasts.js";
 import { forgetTokens } from "./ui/tokens.js";
+import { forgetTrustChanges, refreshTrustChanges } from "./ui/trustchanges.js";
 import { registerWorker } from "./ui/workers.js";
 import { forgetSessions } from "./ui/yourself.js";
 
@@ -67,7 +68,17 @@ async function refreshTopics(change) {
 }
 
 /** @param {Shapes.Change} change */
-function wantedLoads({ topics, agent_ids: agentIds }) {
+function wantedLoads(change) {
+  const { topics } = change;
+  const loads = pcLoads(change);
+  if (topics.includes("commands")) loads.push(refreshCommands(), refreshTimelines(), refreshOrphans());
+  if (topics.includes("incidents")) loads.push(refreshIncidents(), refreshBreakGlass());
+  if (topics.includes("trust_changes") && place.peek() === "access") loads.push(refreshTrustChanges());
+  return loads;
+}
+
+/** @param {Shapes.Change} change */
+function pcLoads({ topics, agent_ids: agentIds }) {
   const chosen = selectedId.peek();
   const isAboutChosen = agentIds.length === 0 || (chosen !== null && agentIds.includes(chosen));
   const loads = [];
@@ -75,8 +86,6 @@ function wantedLoads({ topics, agent_ids: agentIds }) {
   if (topics.includes("agents") && isAboutChosen) loads.push(refreshMetrics());
   if (topics.includes("logs") && isAboutChosen) loads.push(refreshLogs());
   if (topics.includes("logs") && !topics.includes("agents")) loads.push(refreshAgents());
-  if (topics.includes("commands")) loads.push(refreshCommands(), refreshTimelines(), refreshOrphans());
-  if (topics.includes("incidents")) loads.push(refreshIncidents(), refreshBreakGlass());
   return loads;
 }
 
@@ -152,6 +161,7 @@ function forgetAccess() {
   forgetPeople();
   forgetPolicies();
   forgetBreakGlass();
+  forgetTrustChanges();
   place.value = "dashboard";
 }
 

@@ -11,11 +11,12 @@ import { canApprove, canAudit, isAdmin } from "./roles.js";
 import { oneLine } from "./texts.js";
 import { showToast } from "./toasts.js";
 import { TokensSection, refreshTokens } from "./tokens.js";
+import { TrustChangesSection, refreshTrustChanges } from "./trustchanges.js";
 import { YouSection, refreshSessions } from "./yourself.js";
 
 /** Fetches what the person may see. */
 async function refreshAccess() {
-  const loads = [refreshKeys(), refreshTokens(), refreshSessions()];
+  const loads = [refreshKeys(), refreshTokens(), refreshSessions(), refreshTrustChanges()];
   if (isAdmin.peek()) loads.push(refreshPeople());
   if (canApprove.peek() || canAudit.peek()) loads.push(refreshPolicies());
   const refused = (await Promise.allSettled(loads)).find(({ status }) => status === "rejected");
@@ -35,6 +36,7 @@ export function AccessPage({ onLogOut }) {
     </div>
     <div class="access-column">
       <${BreakGlassSection} />
+      <${TrustChangesSection} />
       ${isAdmin.value && html`<${PeopleSection} />`}
       ${(canApprove.value || canAudit.value) && html`<${PoliciesSection} />`}
     </div>

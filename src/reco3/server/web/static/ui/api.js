@@ -154,6 +154,15 @@ export const fetchBreakGlass = () => get("/api/break-glass");
 /** @param {string} useId @param {string} review */
 export const reviewBreakGlass = (useId, review) => post(`/api/break-glass/${segment(useId)}/review`, { review });
 
+/** @param {number} limit @returns {Promise<Shapes.TrustChangesPage>} */
+export const fetchTrustChanges = (limit) => get(`/api/trust-changes?${query({ limit })}`);
+/** @param {string} changeId @returns {Promise<Shapes.TrustChangeDetail>} */
+export const fetchTrustChange = (changeId) => get(`/api/trust-changes/${segment(changeId)}`);
+/** @param {string} changeId @param {Shapes.Signature} signature @returns {Promise<Shapes.TrustChange>} */
+export const signTrustChange = (changeId, signature) => post(`/api/trust-changes/${segment(changeId)}/sign`, { signature });
+/** @param {string} changeId @param {string} reason @returns {Promise<Shapes.TrustChange>} */
+export const withdrawTrustChange = (changeId, reason) => post(`/api/trust-changes/${segment(changeId)}/withdraw`, { reason });
+
 function leaveSession() {
   sessionsLeft += 1;
   tellSessionLost();

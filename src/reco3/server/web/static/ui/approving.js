@@ -11,7 +11,7 @@ import { sentenceOf } from "./catalogue.js";
 import { closeQuestion, followApproval } from "./commands.js";
 import { ConfirmDialog, ReasonField, useSending } from "./dialogs.js";
 import { readEnvelope } from "./envelopes.js";
-import { keyName, refreshKeys, usableKeys } from "./keys.js";
+import { KeyChoice, keyName, refreshKeys, usableKeys } from "./keys.js";
 import { canAct } from "./live.js";
 import { hasApproved, isFourEyes, isWaiting, progressText, titleOf } from "./outcomes.js";
 import { hasPasskeys, isLoopbackAddress, openOnLocalhost } from "./passkeys.js";
@@ -159,16 +159,6 @@ function NextStep() {
       ${!hasPasskeys && isLoopbackAddress && html`<button type="button" class="button small" onClick=${openOnLocalhost}>Open on localhost, for passkeys</button>`}
     </div>
   </div>`;
-}
-
-/** @param {{ keys: Shapes.OwnKey[], signer: Shapes.OwnKey | null, onKey: (keyId: string) => void }} props */
-function KeyChoice({ keys, signer, onKey }) {
-  return html`<label class="field">
-    <span>Sign with</span>
-    <select class="input" value=${signer?.key_id} onChange=${(/** @type {{ currentTarget: HTMLSelectElement }} */ { currentTarget }) => onKey(currentTarget.value)}>
-      ${keys.map((key) => html`<option key=${key.key_id} value=${key.key_id}>${keyName(key)}</option>`)}
-    </select>
-  </label>`;
 }
 
 /** @param {{ envelope: Shapes.ReadEnvelope, comment: string, onComment: (text: string) => void }} props */

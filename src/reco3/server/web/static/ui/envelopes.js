@@ -17,7 +17,7 @@ const texts = ["fleet_id", "command_id", "agent_id", "type", "requested_by", "no
 export class BadEnvelope extends Error {
   /** @param {string} what */
   constructor(what) {
-    super(`Not to be signed: ${what}. Nothing was approved; tell whoever runs this server.`);
+    super(`Not to be signed: ${what}. Nothing was signed; tell whoever runs this server.`);
     this.name = "BadEnvelope";
   }
 }
@@ -42,10 +42,32 @@ export async function readEnvelope(answer, command) {
   if (body.length > largestBytes) throw new BadEnvelope("it is too long");
   const fields = parseBody(body);
   compare(fields, command);
-  const pae = paeOf(payloadType, body);
-  // Without encryption the browser computes no digest: such a page can say yes, as it says the process, and sign nothing.
   const bodySha256 = hasCrypto ? hex(await sha256(body)) : null;
-  return { answer, fields, pae, text: textOf(body), bodySha256, challenge: hasCrypto ? await sha256(pae) : null };
+  return { answer, fields, text: textOf(body), bodySha256, ...(await signableOf(payloadType, body)) };
+}
+
+/**
+ * What a key signs over these bytes, and what a passkey is asked.
+ * @param {string} type
+ * @param {Uint8Array} body
+ * @returns {Promise<Shapes.Signable>}
+ */
+export async function signableOf(type, body) {
+  const pae = paeOf(type, body);
+  // Without encryption the browser computes no digest: such a page can say yes, as it says the process, and sign nothing.
+  return { pae, challenge: hasCrypto ? await sha256(pae) : null };
+}
+
+/**
+ * The text of bytes and what it says, when they are the one way to write it.
+ * @param {Uint8Array<ArrayBuffer>} body
+ */
+export function readStrictly(body) {
+  const text = textOf(body);
+  const said = parseJson(text);
+  // A key written twice, a blank or a number in another form would come back different.
+  if (JSON.stringify(said) !== text || !hasOnlyIntegers(said)) throw new BadEnvelope("its bytes are not written the one agreed way");
+  return { text, fields: said };
 }
 
 /**
@@ -54,10 +76,7 @@ export async function readEnvelope(answer, command) {
  * @returns {Shapes.EnvelopeFields}
  */
 export function parseBody(body) {
-  const text = textOf(body);
-  const fields = parseJson(text);
-  // A key written twice, a blank or a number in another form would come back different.
-  if (JSON.stringify(fields) !== text || !hasOnlyIntegers(fields)) throw new BadEnvelope("its bytes are not written the one agreed way");
+  const { fields } = readStrictly(body);
   if (!isFacts(fields) || Object.keys(fields).join() !== names || fields["v"] !== 1) throw new BadEnvelope("its fields are not those that were agreed");
   if (texts.some((name) => typeof fields[name] !== "string") || !isFacts(fields["payload"])) throw new BadEnvelope("a field has another type");
   if (!Number.isSafeInteger(fields["created_at"]) || !Number.isSafeInteger(fields["expires_at"])) throw new BadEnvelope("its times are none");

@@ -26,7 +26,7 @@ const newestId = signal(/** @type {string | null} */ (null));
 const removing = signal(/** @type {Shapes.OwnKey | null} */ (null));
 
 /** @type {Record<Shapes.KeyKind, string>} */
-const kindTexts = { webauthn: "passkey", webcrypto: "browser key", ed25519: "key file" };
+export const kindTexts = { webauthn: "passkey", webcrypto: "browser key", ed25519: "key file" };
 
 /** The keys that can sign on this page, in this browser; passkeys first. */
 export const usableKeys = computed(() =>
@@ -47,6 +47,16 @@ function originOf(key) {
 /** @param {Shapes.OwnKey} key */
 export function keyName(key) {
   return `your ${kindTexts[key.kind] ?? "key"} “${shortLine(key.label, 40)}”`;
+}
+
+/** Which of several keys signs. @param {{ keys: Shapes.OwnKey[], signer: Shapes.OwnKey | null, onKey: (keyId: string) => void }} props */
+export function KeyChoice({ keys, signer, onKey }) {
+  return html`<label class="field">
+    <span>Sign with</span>
+    <select class="input" value=${signer?.key_id} onChange=${(/** @type {{ currentTarget: HTMLSelectElement }} */ { currentTarget }) => onKey(currentTarget.value)}>
+      ${keys.map((key) => html`<option key=${key.key_id} value=${key.key_id}>${keyName(key)}</option>`)}
+    </select>
+  </label>`;
 }
 
 export async function refreshKeys() {

@@ -198,14 +198,18 @@ export interface EnvelopeFields {
   policy: string;
 }
 
+/** What a key signs, and what a passkey is asked; no challenge where the browser computes no digest. */
+export interface Signable {
+  pae: Uint8Array<ArrayBuffer>;
+  challenge: Uint8Array<ArrayBuffer> | null;
+}
+
 /** An envelope that this page has read from its bytes. */
-export interface ReadEnvelope {
+export interface ReadEnvelope extends Signable {
   answer: EnvelopeAnswer;
   fields: EnvelopeFields;
   text: string;
-  pae: Uint8Array<ArrayBuffer>;
   bodySha256: string | null;
-  challenge: Uint8Array<ArrayBuffer> | null;
 }
 
 export interface Signature {
@@ -330,6 +334,84 @@ export interface BreakGlassUse {
   reviewed_by?: string | null;
   reviewed_at?: string | null;
   review?: string | null;
+}
+
+export type TrustChangeStatus = "open" | "published" | "withdrawn" | "expired";
+
+/** Pins, sorted, and how many of their owners must sign a command. */
+export interface TrustSet {
+  approvers: string[];
+  approvals_required: number;
+}
+
+export interface NamedTrustSet extends TrustSet {
+  trust_version: string;
+  owners: string[];
+}
+
+/** A change that hands every PC that pins exactly the old keys to the new ones. */
+export interface TrustChange {
+  id: string;
+  status: TrustChangeStatus;
+  old: NamedTrustSet;
+  new: NamedTrustSet;
+  old_signed: string[];
+  old_needed: number;
+  new_signed: string[];
+  new_needed: number;
+  reason: string;
+  requested_by: string;
+  created_at: string;
+  expires_at: string;
+  published_at: string | null;
+  withdrawn_by: string | null;
+  withdrawn_reason: string | null;
+}
+
+export interface TrustChangeDetail extends TrustChange {
+  envelope: { payload_type: string; body: string; signatures: Signature[] };
+}
+
+export interface TrustChangesPage {
+  trust_changes: TrustChange[];
+  next_cursor: string | null;
+}
+
+export interface TrustFields {
+  [name: string]: unknown;
+  v: 1;
+  fleet_id: string;
+  old: TrustSet;
+  new: TrustSet;
+  requested_by: string;
+  reason: string;
+  created_at: number;
+  expires_at: number;
+  nonce: string;
+}
+
+/** A pin, its key's id computed by this page; what is no pin has only its text. */
+export interface ReadPin {
+  text: string;
+  owner: string;
+  kind: KeyKind | null;
+  origin: string | null;
+  key_id: string | null;
+}
+
+export interface ReadTrustSet {
+  pins: ReadPin[];
+  approvals_required: number;
+  version: string | null;
+}
+
+/** A trust change that this page has read from its bytes; `fresh` are the new keys. */
+export interface ReadTrustChange extends Signable {
+  fields: TrustFields;
+  text: string;
+  old: ReadTrustSet;
+  fresh: ReadTrustSet;
+  signed_by: string[];
 }
 
 export interface Comment {
@@ -466,7 +548,7 @@ export interface Operator {
   expires_at?: string;
 }
 
-export type Topic = "agents" | "commands" | "logs" | "incidents";
+export type Topic = "agents" | "commands" | "logs" | "incidents" | "trust_changes";
 
 /** What the live stream says has changed; no ids means any PC. */
 export interface Change {

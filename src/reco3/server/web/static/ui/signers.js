@@ -1,6 +1,6 @@
 /**
  * Signs an envelope with a key that is here: a passkey of this site, or a key of this browser.
- * It refuses to sign what `envelopes` has not read.
+ * It refuses to sign what `envelopes` or `trustbytes` has not read.
  */
 import { signWithKey, findKey } from "./browserkeys.js";
 import { assertPasskey } from "./passkeys.js";
@@ -9,14 +9,14 @@ import { assertPasskey } from "./passkeys.js";
 
 /**
  * @param {Shapes.OwnKey} key
- * @param {Shapes.ReadEnvelope} envelope
+ * @param {Shapes.Signable} envelope
  * @returns {Promise<Shapes.Signature>}
  */
 export function signEnvelope(key, envelope) {
   return key.kind === "webauthn" ? signWithPasskey(key, envelope) : signWithBrowserKey(key, envelope);
 }
 
-/** @param {Shapes.OwnKey} key @param {Shapes.ReadEnvelope} envelope @returns {Promise<Shapes.Signature>} */
+/** @param {Shapes.OwnKey} key @param {Shapes.Signable} envelope @returns {Promise<Shapes.Signature>} */
 async function signWithPasskey(key, { challenge }) {
   if (!challenge) throw new Error("This page came without encryption, so no passkey can sign here. Open it by https.");
   const { response } = await assertPasskey({ challenge, credentialIds: [key.credential_id ?? ""] });
@@ -29,7 +29,7 @@ async function signWithPasskey(key, { challenge }) {
   };
 }
 
-/** @param {Shapes.OwnKey} key @param {Shapes.ReadEnvelope} envelope @returns {Promise<Shapes.Signature>} */
+/** @param {Shapes.OwnKey} key @param {Shapes.Signable} envelope @returns {Promise<Shapes.Signature>} */
 async function signWithBrowserKey(key, { pae }) {
   const kept = await findKey(key.key_id);
   if (!kept) throw new Error("This browser has lost its key. Make a new one under Access, and have it pinned on the PC.");
