@@ -33,7 +33,7 @@ class Options:
     pcs: tuple[int, ...]
     seconds: float
     logs_per_minute: float
-    commands: int
+    commands: int | None
     held_pulls: str
     is_pinned: bool
 
@@ -72,7 +72,7 @@ def _read_options() -> Options:
     parser.add_argument("--pcs", default="1000,10000", help="sizes of the fleet, with commas")
     parser.add_argument("--seconds", type=float, default=60.0, help="measured for each size, once all PCs have begun")
     parser.add_argument("--logs-per-minute", type=float, default=0.2, help="lines of each PC")
-    parser.add_argument("--commands", type=int, default=1000, help="one each for so many random PCs")
+    parser.add_argument("--commands", type=int, help="one each for so many random PCs; default: one PC in a hundred")
     parser.add_argument("--held-pulls", default="all", help="how many PCs hold a pull open")
     parser.add_argument("--no-pin", action="store_true", help="give server and generator no core of their own")
     words = parser.parse_args()
@@ -88,7 +88,9 @@ def _measure(folder: Path, pcs: int, options: Options) -> Measured:
     server = FleetServer(folder, pcs=pcs, is_pinned=options.is_pinned)
     server.start()
     report_path = folder / "report.json"
-    more = ["--logs-per-minute", f"{options.logs_per_minute:g}", "--commands", str(min(options.commands, pcs))]
+    # In proportion to the fleet: a thousand commands within a minute cost more than the heartbeats of a thousand PCs.
+    commands = min(pcs, options.commands) if options.commands is not None else min(1000, pcs // 100)
+    more = ["--logs-per-minute", f"{options.logs_per_minute:g}", "--commands", str(commands)]
     more += ["--held-pulls", options.held_pulls, "--start-spread-s", f"{spread_s(pcs):g}"]
     try:
         argv = server.swarm_argv(seconds=spread_s(pcs) + options.seconds, report=report_path, more=more)

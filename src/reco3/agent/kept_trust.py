@@ -99,15 +99,23 @@ def take(config: AgentConfig, arrived: Sequence[object], clock: Clock) -> tuple[
     kept = read_kept(config.state_dir)
     spent = dict.fromkeys(kept.spent)
     followed: list[Followed] = []
-    refusals: list[Refused] = []
-    for raw in arrived:
-        step = follow(raw, config.control, is_development=counts_development(config), clock=clock, spent=spent.keys())
-        if isinstance(step, Refused):
-            refusals.append(step)
-            continue
-        followed.append(step)
-        spent[step.digest] = None
-        config = replace(config, control=step.control)
+    waiting, refusals = list(arrived), list[Refused]()
+    has_moved = True
+    while has_moved:  # One that comes first may begin where one behind it ends.
+        has_moved, left, refusals = False, [], []
+        for raw in waiting:
+            step = follow(
+                raw, config.control, is_development=counts_development(config), clock=clock, spent=spent.keys()
+            )
+            if isinstance(step, Refused):
+                left.append(raw)
+                refusals.append(step)
+                continue
+            has_moved = True
+            followed.append(step)
+            spent[step.digest] = None
+            config = replace(config, control=step.control)
+        waiting = left
     if followed:
         shapes = tuple(signed_envelope_shape(one.signed) for one in followed)
         _write(config, Kept((*kept.changes, *shapes), tuple(spent)))

@@ -143,6 +143,18 @@ def test_a_change_is_followed_once_even_when_trust_came_back(
     assert pc.log().count("trust_change_followed") == 2
 
 
+def test_changes_that_come_in_another_order_are_followed_all_the_same(
+    server: ScriptedServer, trusting_alice: AgentProcess
+) -> None:
+    first, second = wire(trust_change([ALICE], [BOB]), ALICE, BOB), wire(trust_change([BOB], [CAROL]), BOB, CAROL)
+    relaying(server, second, first)
+    trusting_alice.start()
+
+    wait_for_trust(server, CAROL)
+
+    assert "trust_change_refused" not in trusting_alice.log()
+
+
 def test_a_pc_that_pins_nothing_does_not_even_ask(server: ScriptedServer, pc: AgentProcess) -> None:
     relaying(server, wire(trust_change([ALICE], [BOB]), ALICE, BOB))
     pc.start()

@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -93,6 +94,70 @@ async def test_items_for_the_same_work_arrive_as_one_call_and_each_gets_its_own_
 
     assert results == [f"n{n}" for n in range(50)]
     assert calls == [50]
+
+
+def posted(store: Database, *names: str) -> list[asyncio.Future[Any]]:
+    """Writes that may wait for company, in this order."""
+    answers = [asyncio.get_running_loop().create_future() for _ in names]
+    for name, answer in zip(names, answers, strict=True):
+        store.post_grouped(add_many, name, told=partial(_settle, answer))
+    return answers
+
+
+def _settle(answer: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)
+
+
+@pytest.fixture
+def endless_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may wait after a transaction waits beyond the end of any test, if nothing ends it sooner."""
+    monkeypatch.setattr(writer, "PATIENCE_S", 3600.0)
+
+
+@pytest.mark.usefixtures("endless_patience")
+async def test_what_may_wait_is_written_once_enough_are_together(store: Database) -> None:
+    await store.write(adding("before"))
+    commits = counted_commits(store)
+
+    async with asyncio.timeout(GATE_DEADLINE_S):
+        await asyncio.gather(*posted(store, *(f"n{n}" for n in range(writer.COMPANY))))
+
+    assert len(commits) == 1
+
+
+@pytest.mark.usefixtures("endless_patience")
+async def test_what_may_not_wait_takes_along_what_may(store: Database) -> None:
+    await store.write(adding("before"))
+    commits = counted_commits(store)
+    patient = posted(store, "patient-1", "patient-2")
+
+    async with asyncio.timeout(GATE_DEADLINE_S):
+        await store.write(adding("urgent"))
+        await asyncio.gather(*patient)
+
+    assert len(commits) == 1
+    assert await stored_names(store) == ["before", "patient-1", "patient-2", "urgent"]
+
+
+async def test_what_may_wait_does_not_when_nothing_was_written_just_before(store: Database) -> None:
+    async with asyncio.timeout(GATE_DEADLINE_S):
+        await asyncio.gather(*posted(store, "alone"))
+
+    assert await stored_names(store) == ["alone"]
+
+
+@pytest.mark.usefixtures("endless_patience")
+async def test_a_stop_waits_for_no_company(store: Database) -> None:
+    await store.write(adding("before"))
+    [answer] = posted(store, "last")
+
+    await asyncio.to_thread(store._writer.close)
+
+    async with asyncio.timeout(GATE_DEADLINE_S):
+        assert await answer == "last"
 
 
 async def test_writes_keep_their_order(store: Database) -> None:

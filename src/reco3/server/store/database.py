@@ -91,12 +91,14 @@ class Database:
         *,
         told: Callable[[ResultT, BaseException | None], None],
     ) -> None:
-        """Hand one item to work that takes many at once; `told` hears on the loop when it is durable or failed.
+        """Hand one item, which may wait for others, to work that takes many at once.
+
+        `told` hears on the loop when it is durable or failed.
 
         Raises:
             Busy: too much waits already, or the server is stopping.
         """
-        self._writer.post(work, item, told=told)
+        self._writer.post(work, item, told=told, is_patient=True)
 
     @property
     def is_busy(self) -> bool:

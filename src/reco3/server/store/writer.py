@@ -1,7 +1,9 @@
 """The grouped-commit writer: one thread, one write connection, one transaction for all that waits.
 
 While one transaction is being committed the next batch gathers; a write is answered when its batch is durable.
-There is no timer and no loss window; the writer refuses what it cannot hold instead of forgetting it.
+What may wait, which is heartbeats, waits some milliseconds for company where many small transactions would follow each
+other: each costs a flush of the disk. There is no loss window; the writer refuses what it cannot hold instead of
+forgetting it.
 """
 
 import asyncio
@@ -9,6 +11,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,6 +30,10 @@ MAX_BATCH = 2_000
 # So long a queue means seconds of waiting: what can wait, such as log lines, is better sent again later.
 MANY_WAITING = 5_000
 
+# A patient write waits until so long after the last transaction, or until so many are together; nothing else waits.
+PATIENCE_S = 0.025
+COMPANY = 32
+
 GroupedWork = Callable[[TableTransaction, Sequence[Any]], Sequence[Any]]
 Told = Callable[[Any, BaseException | None], None]
 
@@ -37,6 +44,7 @@ class _Write(NamedTuple):
     work: GroupedWork
     item: Any
     told: Told
+    is_patient: bool = False
 
 
 class _Outcome(NamedTuple):
@@ -62,6 +70,7 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_open = False
         self._is_lost = False
+        self._wrote_at = 0.0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to write; answers arrive on `loop`."""
@@ -79,8 +88,10 @@ class Writer:
         self.post(work, item, told=partial(_settle, answer))
         return await answer
 
-    def post(self, work: GroupedWork, item: Any, *, told: Told) -> None:
+    def post(self, work: GroupedWork, item: Any, *, told: Told, is_patient: bool = False) -> None:
         """Write one item; once it is durable `told(result, None)` is called on the loop, else `told(None, error)`.
+
+        A patient one may wait some milliseconds for others to share its transaction.
 
         Raises:
             Busy: too much waits already, or the server is stopping.
@@ -89,7 +100,7 @@ class Writer:
             raise Busy("The server is stopping; send this again in a moment.")
         if self._waiting.qsize() >= MAX_WAITING:
             raise Busy("Too many writes are waiting; send this again in a moment.")
-        self._waiting.put(_Write(work, item, told))
+        self._waiting.put(_Write(work, item, told, is_patient))
 
     @property
     def is_busy(self) -> bool:
@@ -109,20 +120,25 @@ class Writer:
             batch, is_last = self._gather()
             if batch:
                 self._answer(self._commit(batch))
+                self._wrote_at = time.monotonic()
 
     def _gather(self) -> tuple[list[_Write], bool]:
         first = self._waiting.get()
         if first is None:
             return [], True
         batch = [first]
+        waits_until = self._wrote_at + PATIENCE_S if first.is_patient else 0.0
         while len(batch) < MAX_BATCH:
+            wait_s = waits_until - time.monotonic() if len(batch) < COMPANY else 0.0
             try:
-                write = self._waiting.get_nowait()
+                write = self._waiting.get(timeout=wait_s) if wait_s > 0 else self._waiting.get_nowait()
             except queue.Empty:
                 break
             if write is None:
                 return batch, True
             batch.append(write)
+            if not write.is_patient:
+                waits_until = 0.0
         return batch, False
 
     def _commit(self, batch: Sequence[_Write]) -> list[_Outcome]:
