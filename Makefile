@@ -21,7 +21,7 @@ run: setup
 
 test: setup
 	@scripts/ensure-real-parts
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	@scripts/check
