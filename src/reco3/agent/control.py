@@ -38,7 +38,7 @@ QUICK_ANSWER_S = 1.0
 QUICK_ANSWERS_UNTIL_POLLING = 3
 HOLD_AGAIN_AFTER_S = 60.0
 SHORTEST_HOLD_S = 2.0
-LOOK_AT_TRUST_AGAIN_S = 60.0
+LOOK_AT_TRUST_AGAIN_S = 15.0
 LOOK_AT_WAITING_S = 2.0
 NOTE_CLOCK_EVERY_S = 300.0
 UNEXPECTED_DELAY_S = 5.0
@@ -235,8 +235,9 @@ class Control:
         from reco3.agent.kept_trust import follow_all  # noqa: PLC0415 - an idle agent must not carry cryptography
 
         config = follow_all(self._config, arrived, clock, self._parts.report_incident)
+        # A server that has always something new may not keep this PC busy with signatures.
+        self._trust_due_at = time.monotonic() + LOOK_AT_TRUST_AGAIN_S
         if config is None:
-            self._trust_due_at = time.monotonic() + LOOK_AT_TRUST_AGAIN_S
             return
         self._trust_looked_at = told
         if config is not self._config:

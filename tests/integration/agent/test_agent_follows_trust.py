@@ -138,7 +138,7 @@ def test_a_change_is_followed_once_even_when_trust_came_back(
     wait_for_trust(server, ALICE)
 
     relaying(server, to_bob, revision=2)
-    server.wait_until(lambda: "trust_change_refused code=already_used" in pc.log())
+    server.wait_until(lambda: "trust_change_refused code=already_used" in pc.log(), deadline_s=60.0)
 
     assert pc.log().count("trust_change_followed") == 2
 
