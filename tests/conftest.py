@@ -28,18 +28,20 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the end-to-end files over the others, for they mostly wait, and browsers get in each other's way.
+    """Mix files that mostly wait with those that compute, so that the processor always has something to do.
 
     A long one that starts last would be waited for alone, so the last part of the run has none.
     """
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    slow = [path for path in files if "e2e" in path.parts]
-    quick = [path for path in files if "e2e" not in path.parts]
-    places = {path: len(quick) * 3 // 4 * number // len(slow) for number, path in enumerate(slow)}
-    places |= {path: number for number, path in enumerate(quick)}
-    items[:] = [item for path in sorted(files, key=places.__getitem__) for item in files[path]]
+    ends = {"e2e": 0.75, "integration": 0.9}
+    kinds = {path: next((kind for kind in ends if kind in path.parts), "unit") for path in files}
+    places: dict[Path, float] = {}
+    for kind in set(kinds.values()):
+        alike = [path for path in files if kinds[path] == kind]
+        places |= {path: ends.get(kind, 1.0) * number / len(alike) for number, path in enumerate(alike)}
+    items[:] = [item for path in sorted(files, key=lambda path: (places[path], path)) for item in files[path]]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Whom a PC trusts next: enough owners of the keys it has, and of those to come, or nobody new at all."""
 
 import base64
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,14 +14,21 @@ from reco3.agent.config import ControlConfig
 from reco3.agent.refusals import Refused
 from reco3.agent.trust_changes import Followed, follow, follow_again
 from reco3.protocol.envelope import encode_base64url
-from reco3.protocol.trust_changes import TRUST_PAYLOAD_TYPE, build_trust_change
-from trust_changing import FLEET_ID, signed_change, trust_change, wire
+from reco3.protocol.trust_changes import TRUST_PAYLOAD_TYPE, TrustChange, build_trust_change
+from trust_changing import FLEET_ID, HasPin, signed_change, wire
+from trust_changing import trust_change as change_now
 
 ALICE, BOB, CAROL, DAVE = key_file("alice"), passkey("bob"), browser_key("carol"), key_file("dave")
 ALICE_AT_HOME = key_file("alice")
 MALLORY = key_file("mallory")
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 CLOCK = Clock(NOW, NOW, 0)
+
+
+def trust_change(old: Sequence[HasPin], new: Sequence[HasPin], **fields: Any) -> TrustChange:
+    """A change of the moment that `CLOCK` shows."""
+    created_at = int(NOW.timestamp())
+    return change_now(old, new, **{"created_at": created_at, "expires_at": created_at + 3_600, **fields})
 
 
 def trusting(*people: Approver, required: int = 1, **fields: Any) -> ControlConfig:
@@ -161,7 +167,7 @@ def test_a_clock_that_was_set_back_revives_none() -> None:
 
 
 def test_one_that_was_followed_before_counts_whatever_the_time_is() -> None:
-    long_ago = int(time.time()) - 10_000_000
+    long_ago = int(NOW.timestamp()) - 10_000_000
     raw = wire(trust_change([ALICE], [BOB], created_at=long_ago, expires_at=long_ago + 60), ALICE, BOB)
 
     assert outcome_of(raw, trusting(ALICE)) == "expired"
