@@ -21,7 +21,7 @@ run: setup
 
 test: setup
 	@scripts/ensure-real-parts
-	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@scripts/run-tests
 
 check: setup
 	@scripts/check

@@ -241,6 +241,7 @@ def test_a_cancellation_that_comes_too_late_says_why(server: PageServer, open_pa
     page = open_settled(open_page)
     row(page, "c-1").get_by_role("button", name="Cancel").click()
 
+    page.route("**/api/agent-commands?*", lambda _route: None)  # The page learns it from the refusal alone.
     server.commands[0]["status"] = "running"
     page.get_by_role("dialog").get_by_role("button", name="Cancel the command").click()
 

@@ -2,6 +2,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -80,10 +81,12 @@ class Pc:
 
 
 @pytest.fixture
-def pc(tmp_path: Path) -> Iterator[Pc]:
-    pc = Pc(tmp_path)
-    yield pc
-    pc.stop()
+def pc() -> Iterator[Pc]:
+    # Not in memory, where the tests' other files may be: no such file system gives an inode's number out again.
+    with tempfile.TemporaryDirectory(dir="/var/tmp" if sys.platform == "linux" else None) as folder:  # noqa: S108 - a random name below it
+        pc = Pc(Path(folder))
+        yield pc
+        pc.stop()
 
 
 def texts(entries: list[LogEntry]) -> list[str]:
