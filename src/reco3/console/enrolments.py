@@ -8,7 +8,7 @@ from reco3.console.api import Api, Json
 from reco3.console.arguments import open_api
 from reco3.console.enrol_arguments import parse_enrol_arguments
 from reco3.console.output import complain, done, run, wants_json
-from reco3.console.texts import columns, json_text, visible
+from reco3.console.texts import aligned, json_text, visible
 from reco3.console.times import clock_text
 
 TITLES = ("ID", "STATUS", "FOR", "MAY REPLACE", "MADE BY", "EXPIRES", "USED BY")
@@ -41,12 +41,7 @@ def _list(api: Api, options: argparse.Namespace) -> int:
     tokens = answer.get("tokens") or []
     if not tokens:
         return done(["no token has been made in the last weeks"])
-    rows = [TITLES, *[_cells(token) for token in tokens]]
-    widths = [max(columns(row[place]) for row in rows) for place in range(len(TITLES))]
-    return done(
-        "  ".join(cell + " " * (room - columns(cell)) for cell, room in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return done(aligned([TITLES, *[_cells(token) for token in tokens]]))
 
 
 def _revoke(api: Api, options: argparse.Namespace) -> int:

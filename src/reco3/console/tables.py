@@ -6,20 +6,17 @@ It refuses to print a text as it came: every cell is made visible first.
 from collections.abc import Sequence
 from typing import Any
 
-from reco3.console.texts import columns, cut, value_text, visible
+from reco3.console.texts import aligned, cut, value_text, visible
 from reco3.console.times import between, clock_text, duration_text
 
 Json = dict[str, Any]
 TITLES = ("ID", "ASKED FOR", "PC", "COMMAND", "STATUS", "ASKED BY", "STANDING")
-GAP = "  "
 MAX_CELL_COLUMNS = 60
 
 
 def table_lines(commands: Sequence[Json], now: object, *, width: int | None) -> list[str]:
     """A header and a line for each command; `width` cuts lines for a terminal."""
-    rows = [TITLES, *[_cells(command, now) for command in commands]]
-    widths = [max(columns(row[index]) for row in rows) for index in range(len(TITLES))]
-    lines = [GAP.join(_padded(cell, room) for cell, room in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned([TITLES, *[_cells(command, now) for command in commands]])
     return [cut(line, width) if width else line for line in lines]
 
 
@@ -94,7 +91,3 @@ def _cells(command: Json, now: object) -> tuple[str, ...]:
     )
     # The id is what other commands are given: it is never cut.
     return (cells[0], *[cut(cell, MAX_CELL_COLUMNS) for cell in cells[1:]])
-
-
-def _padded(cell: str, room: int) -> str:
-    return cell + " " * (room - columns(cell))

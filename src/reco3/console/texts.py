@@ -5,9 +5,11 @@ It refuses to hide anything: what is not printed is named by its code point.
 
 import json
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 MAX_PILED_MARKS = 4
+GAP = "  "
 # Letters that look like nothing at all.
 UNSEEN_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
@@ -45,6 +47,13 @@ def cut(text: str, width: int) -> str:
 def columns(text: str) -> int:
     """How many columns of a terminal the text takes."""
     return sum(_columns_of(character) for character in text)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, its cells below those of the row above."""
+    widths = [max(map(columns, cells)) for cells in zip(*rows, strict=True)]
+    padded = ([cell + " " * (room - columns(cell)) for cell, room in zip(row, widths, strict=True)] for row in rows)
+    return [GAP.join(cells).rstrip() for cells in padded]
 
 
 def json_text(content: object) -> str:

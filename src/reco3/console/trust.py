@@ -20,7 +20,7 @@ from reco3.console.arguments import open_api
 from reco3.console.keys import BadUsage
 from reco3.console.output import NotSigned, done, run, tell, wants_json
 from reco3.console.questions import said_yes
-from reco3.console.texts import columns, json_text, visible
+from reco3.console.texts import aligned, json_text, visible
 from reco3.console.times import clock_text, epoch_text
 from reco3.console.trust_arguments import parse_trust_arguments
 from reco3.protocol.envelope import SignedEnvelope, pre_authentication_encoding, signature_shape
@@ -68,12 +68,7 @@ def _list(api: Api, options: argparse.Namespace) -> int:
     changes = _objects(answer.get("trust_changes"))
     if not changes:
         return done(["no change of trust has been asked for"])
-    rows = [TITLES, *[_cells(change) for change in changes]]
-    widths = [max(columns(row[place]) for row in rows) for place in range(len(TITLES))]
-    return done(
-        "  ".join(cell + " " * (room - columns(cell)) for cell, room in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return done(aligned([TITLES, *[_cells(change) for change in changes]]))
 
 
 def _show(api: Api, options: argparse.Namespace) -> int:

@@ -26,8 +26,8 @@ from reco3.protocol.strict_json import (
     is_second,
     is_whole,
     like,
-    load_strictly,
     object_of,
+    read_fields,
     shown,
     write_strictly,
 )
@@ -125,11 +125,7 @@ def build_envelope(envelope: Envelope) -> bytes:
 
 def parse_envelope(body: bytes) -> Envelope:
     """Read an envelope's bytes, which must be exactly as `build_envelope` writes them. Raises: BadEnvelope."""
-    fields = object_of("body", load_strictly(body, MAX_ENVELOPE_BYTES))
-    check_keys("body", fields, _CHECKS)
-    for name, (is_right, expected) in _CHECKS.items():
-        if not is_right(fields[name]):
-            raise BadEnvelope(name, f"{expected}, got {shown(fields[name])}")
+    fields = read_fields(body, MAX_ENVELOPE_BYTES, _CHECKS)
     _check_payload(fields["payload"])
     envelope = _envelope(fields)
     if envelope.expires_at <= envelope.created_at:

@@ -46,6 +46,18 @@ def load_strictly(body: bytes, max_bytes: int) -> object:
         raise BadEnvelope("body", "a JSON object in UTF-8, whole numbers only, each key once") from error
 
 
+def read_fields(
+    body: bytes, max_bytes: int, checks: Mapping[str, tuple[Callable[[object], bool], str]]
+) -> dict[str, Any]:
+    """The fields of bytes that have exactly those of `checks`, each as its check wants it. Raises: BadEnvelope."""
+    fields = object_of("body", load_strictly(body, max_bytes))
+    check_keys("body", fields, checks)
+    for name, (is_right, expected) in checks.items():
+        if not is_right(fields[name]):
+            raise BadEnvelope(name, f"{expected}, got {shown(fields[name])}")
+    return fields
+
+
 def write_strictly(fields: Mapping[str, Any]) -> bytes:
     """The one way to write what `load_strictly` reads: keys as they come, no spaces. Raises: BadEnvelope."""
     try:

@@ -23,9 +23,8 @@ from reco3.protocol.strict_json import (
     is_second,
     is_whole,
     like,
-    load_strictly,
     object_of,
-    shown,
+    read_fields,
     write_strictly,
 )
 
@@ -69,11 +68,7 @@ def build_trust_change(change: TrustChange) -> bytes:
 
 def parse_trust_change(body: bytes) -> TrustChange:
     """Read a change's bytes, which must be exactly as `build_trust_change` writes them. Raises: BadEnvelope."""
-    fields = object_of("body", load_strictly(body, MAX_TRUST_BYTES))
-    check_keys("body", fields, _CHECKS)
-    for name, (is_right, expected) in _CHECKS.items():
-        if not is_right(fields[name]):
-            raise BadEnvelope(name, f"{expected}, got {shown(fields[name])}")
+    fields = read_fields(body, MAX_TRUST_BYTES, _CHECKS)
     change = TrustChange(
         fleet_id=fields["fleet_id"],
         old=_trust_set("old", fields["old"]),
