@@ -1,9 +1,8 @@
 """History in the database: what is stored, joined, read and forgotten, on both databases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
-from sqlalchemy import Connection, event
 
 from builders import PC, agent, history_sample
 from fakes import START
@@ -19,7 +18,6 @@ from reco3.server.domain.history import (
 from reco3.server.domain.metrics import Sample
 from reco3.server.domain.points import Points, point_text, read_points, unpack_points
 from reco3.server.domain.rollups import Rollup, unpack_rollups
-from reco3.server.services.ports import Transaction
 from reco3.server.store.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -154,46 +152,3 @@ async def test_pcs_are_walked_through_in_the_order_of_their_ids(store: Database)
     rest = await store.read(lambda tx: tx.history.agent_ids(after=first[-1], limit=3))
 
     assert (first, rest) == (["a", "b", "c"], ["d"])
-
-
-STEPS: list[Callable[[Transaction], object]] = [
-    lambda tx: tx.history.doomed([PC, "pc-002"], resolution_s=RAW_S, before_s=START_S),
-    lambda tx: tx.history.prune([PC, "pc-002"], resolution_s=RAW_S, before_s=START_S),
-    lambda tx: tx.history.prune([PC, "pc-002"], resolution_s=QUARTER_S, before_s=START_S),
-    lambda tx: tx.history.chunks(PC, resolution_s=MINUTE_S, start_s=0, end_s=START_S),
-    lambda tx: tx.history.rollups(PC, resolution_s=TWO_HOURS_S, start_s=0, end_s=START_S),
-    lambda tx: tx.history.open_points(PC),
-    lambda tx: tx.history.agent_ids(after=PC, limit=10),
-]
-
-
-def plan_of(connection: Connection, statement: str, parameters: tuple[object, ...] = ()) -> list[str]:
-    rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-    return [row.detail for row in rows if "LIST SUBQUERY" not in row.detail]
-
-
-@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("step", STEPS)
-async def test_no_step_of_reading_or_forgetting_walks_through_a_table(
-    store: Database, step: Callable[[Transaction], object]
-) -> None:
-    plans: list[str] = []
-
-    def explain(
-        connection: Connection, _cursor: object, statement: str, parameters: tuple[object, ...], *_: object
-    ) -> None:
-        if not statement.startswith("EXPLAIN"):
-            plans.extend(plan_of(connection, statement, parameters))
-
-    event.listen(store._write_engine, "before_cursor_execute", explain)
-    await store.write(step)
-
-    assert plans
-    assert all("SEARCH" in plan for plan in plans), plans
-
-
-@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
-async def test_a_walk_through_the_table_would_be_noticed(store: Database) -> None:
-    plan = await store.read(lambda tx: plan_of(tx._connection, "DELETE FROM metric_chunks WHERE start_s <= 5"))
-
-    assert any("SCAN" in detail for detail in plan)

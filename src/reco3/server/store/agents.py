@@ -55,6 +55,8 @@ _PULSES_AS_ONE_TEXT = (
     "WHERE agent_id IN (SELECT value FROM json_each(?))"
 )
 _decode_pulses = msgspec.json.Decoder(list[tuple[str, Pulse]]).decode
+_ONLINE_AS_ONE_TEXT = "SELECT json_group_array(json_array(agent_id, last_seen)) FROM agent_status WHERE is_online"
+_decode_online = msgspec.json.Decoder(list[tuple[str, datetime]]).decode
 
 
 class Remembered(NamedTuple):
@@ -144,6 +146,8 @@ class AgentTable:
 
     def online(self) -> dict[str, datetime]:
         """The agents that were announced online, and when each was last heard of."""
+        if self._connection.dialect.name == "sqlite":
+            return dict(_decode_online(self._connection.exec_driver_sql(_ONLINE_AS_ONE_TEXT).scalar_one()))
         query = select(agent_status.c.agent_id, agent_status.c.last_seen).where(agent_status.c.is_online == true())
         return {row.agent_id: row.last_seen for row in self._connection.execute(query)}
 

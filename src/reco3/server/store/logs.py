@@ -1,7 +1,7 @@
 """The `agent_logs` table and the positions of numbered streams."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,15 @@ _ADVANCE = BulkInsert(
 _STREAMS_PER_QUERY = 1_000
 _encode = msgspec.json.Encoder().encode
 
+# SQLite walks through the whole table for `(a, b, c) IN (VALUES …)`; joined this way round it seeks each stream.
+_HELD_AS_ONE_TEXT = (
+    "SELECT json_group_array(json_array(held.agent_id, held.stream, held.epoch, held.acked_seq)) "
+    "FROM json_each(?) AS wanted CROSS JOIN log_positions AS held "
+    "ON held.agent_id = json_extract(wanted.value, '$[0]') AND held.stream = json_extract(wanted.value, '$[1]') "
+    "AND held.epoch = json_extract(wanted.value, '$[2]')"
+)
+_decode_held = msgspec.json.Decoder(list[tuple[str, str, str, int]]).decode
+
 
 class LogTable:
     """Reads and writes log lines inside one transaction."""
@@ -39,11 +48,16 @@ class LogTable:
         wanted = [(one.agent_id, one.stream, one.epoch) for one in streams]
         held: dict[LogStream, int] = {}
         for start in range(0, len(wanted), _STREAMS_PER_QUERY):
-            key = tuple_(log_positions.c.agent_id, log_positions.c.stream, log_positions.c.epoch)
-            query = select(log_positions).where(key.in_(wanted[start : start + _STREAMS_PER_QUERY]))
-            for agent_id, stream, epoch, acked_seq in self._connection.execute(query):
-                held[LogStream(agent_id, stream, epoch)] = acked_seq
+            found = self._held(wanted[start : start + _STREAMS_PER_QUERY])
+            held |= {LogStream(*key): acked_seq for *key, acked_seq in found}
         return held
+
+    def _held(self, wanted: Sequence[tuple[str, str, str]]) -> Iterable[Sequence[Any]]:
+        if self._connection.dialect.name == "sqlite":
+            text = self._connection.exec_driver_sql(_HELD_AS_ONE_TEXT, (_encode(wanted).decode(),)).scalar_one()
+            return _decode_held(text)
+        key = tuple_(log_positions.c.agent_id, log_positions.c.stream, log_positions.c.epoch)
+        return self._connection.execute(select(log_positions).where(key.in_(wanted)))
 
     def advance(self, acked_seqs: Mapping[LogStream, int]) -> None:
         """Remember the highest number held of each stream."""
