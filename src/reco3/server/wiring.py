@@ -131,6 +131,7 @@ class House:
             self.services.deliveries,
             self.wakeups,
             self.services.trust_changes,
+            self.services.logs,
         )
         return ExpressLane(services, DeadlineProtocol, self.crowd, utc_now)
 

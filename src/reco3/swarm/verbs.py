@@ -160,8 +160,9 @@ def _load_plan(options: argparse.Namespace) -> LoadPlan:
 
 
 def _command_plan(options: argparse.Namespace, plan: FleetPlan, key: str | None) -> CommandPlan:
-    # A PC must have been heard of before it can be given a command; the last ones need time to arrive.
-    last_at = max(plan.measured_from, plan.ends_at - LAST_COMMAND_BEFORE_END_S)
+    # A PC must have been heard of before it can be given a command; the last ones need time to arrive, and a PC whose
+    # pull is not held hears of it with its next heartbeat.
+    last_at = max(plan.measured_from, plan.ends_at - plan.heartbeat_s - LAST_COMMAND_BEFORE_END_S)
     return CommandPlan(options.commands, key, plan.measured_from, last_at)
 
 

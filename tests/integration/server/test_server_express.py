@@ -22,6 +22,8 @@ def plain(line: str, *, agent_id: str = "pc-001", key: str | None = None, body: 
 
 LOG_LINE = {"level": "ERROR", "msg": "disk full", "source": "app.log"}
 LOGS = plain("POST /agent/logs", body=json.dumps({"logs": [LOG_LINE]}).encode())
+# A query is nothing that an agent sends here, so this one goes the ordinary way.
+ODD_LOGS = LOGS.replace(b"/agent/logs ", b"/agent/logs?odd=1 ", 1)
 HEARTBEAT = plain("POST /agent/heartbeat", body=b'{"metrics":{"cpu_percent":12.5,"mode":"NORMAL"}}')
 
 
@@ -121,6 +123,9 @@ def test_a_request_in_two_pieces_is_answered_alike(quiet: ServerProcess) -> None
         (plain("POST /agent/heartbeat", key="wrong", body=b"{}"), 401, "unauthorized"),
         (plain("POST /agent/heartbeat", body=b"{"), 400, "bad_request"),
         (plain("POST /agent/heartbeat", body=b'{"metrics":{"cpu_percent":-1}}'), 400, "bad_request"),
+        (plain("POST /agent/logs", key="wrong", body=b'{"logs":[]}'), 401, "unauthorized"),
+        (plain("POST /agent/logs", body=b'{"logs":3}'), 400, "bad_request"),
+        (plain("POST /agent/logs", body=b'{"logs":[],"stream":"app"}'), 400, "bad_request"),
         (plain("GET /agent/pull?wait=5", key="wrong"), 401, "unauthorized"),
         (plain("GET /agent/pull?wait=5&journal=a%20b"), 400, "bad_request"),
     ],
@@ -186,12 +191,44 @@ def test_a_pull_whose_pc_hung_up_takes_no_command_with_it(quiet: ServerProcess) 
     assert [order["id"] for order in quiet.pull().json["commands"]] == [command_id]
 
 
-def test_log_lines_leave_the_connection_as_quick_as_it_was(quiet: ServerProcess) -> None:
+def test_log_lines_are_stored_when_they_are_answered_and_counted_once(quiet: ServerProcess) -> None:
+    line = {"level": "WARN", "msg": "slow disk"}
+    batch = {"logs": [line, line], "stream": "app", "epoch": "e1", "first_seq": 1}
+    request = plain("POST /agent/logs", body=json.dumps(batch).encode())
+    before = len(quiet.get("/api/r3/agent/pc-001/logs").json["logs"])
+
+    with connected(quiet) as connection:
+        answers = []
+        for _ in range(2):
+            connection.sendall(request)
+            status, names, body = whole_answer(connection)
+            answers.append((status, b"date" in names, body))
+
+    once = {"status": "ok", "count": 2, "incidents_created": 0, "acked_seq": 2}
+    assert answers == [(200, False, once)] * 2
+    assert len(quiet.get("/api/r3/agent/pc-001/logs").json["logs"]) == before + 2
+
+
+def test_log_lines_in_a_crowd_open_one_incident_for_each_code(quiet: ServerProcess) -> None:
+    coded = {"level": "CRITICAL", "msg": "no space", "code": "EXPRESS_DISK"}
+    request = plain("POST /agent/logs", body=json.dumps({"logs": [coded]}).encode())
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connected(quiet)) for _ in range(4)]
+        for connection in connections:
+            connection.sendall(request)
+        opened = [answer(connection)[1]["incidents_created"] for connection in connections]
+
+    assert sorted(opened, key=str) == [0, 0, 0, 1]
+
+
+def test_an_odd_request_leaves_the_connection_as_quick_as_it_was(quiet: ServerProcess) -> None:
     with connected(quiet) as connection:
         for _ in range(3):
             connection.sendall(HEARTBEAT)
             assert was_express(connection)
             connection.sendall(LOGS)
+            assert was_express(connection)
+            connection.sendall(ODD_LOGS)
             assert not was_express(connection)
         connection.sendall(plain("GET /agent/pull?wait=1"))
         assert was_express(connection)
@@ -199,9 +236,9 @@ def test_log_lines_leave_the_connection_as_quick_as_it_was(quiet: ServerProcess)
 
 def test_what_comes_with_or_within_an_odd_request_is_answered_in_its_order(quiet: ServerProcess) -> None:
     with connected(quiet) as connection:
-        connection.sendall(LOGS + LOGS + HEARTBEAT)
+        connection.sendall(ODD_LOGS + LOGS + HEARTBEAT)
         assert [was_express(connection) for _ in range(3)] == [False, False, False]
-        connection.sendall(LOGS + HEARTBEAT[:40])
+        connection.sendall(ODD_LOGS + HEARTBEAT[:40])
         assert not was_express(connection)
         connection.sendall(HEARTBEAT[40:])
         assert not was_express(connection)

@@ -25,6 +25,15 @@ def test_a_heartbeat_is_read() -> None:
     assert request == ExpressRequest("pc-001", "devkey", is_last=False, body=b'{"metrics":{}}')
 
 
+def test_log_lines_are_read_whoever_wrote_the_head() -> None:
+    line = "POST /agent/logs HTTP/1.1"
+    own_head = "Host: reco3\r\nX-AGENT-ID: pc-001\r\nX-API-Key: devkey\r\nContent-Length: 11\r\n\r\n"
+    read = ExpressRequest("pc-001", "devkey", is_last=False, body=b'{"logs":[]}', has_logs=True)
+
+    assert read_request(heartbeat(line=line, body='{"logs":[]}')) == read
+    assert read_request(f'{line}\r\n{own_head}{{"logs":[]}}'.encode()) == read
+
+
 def test_a_pull_is_read_with_its_wait_and_journal() -> None:
     request = read_request(pull("?wait=25&journal=abc-1"))
 
@@ -69,6 +78,8 @@ def test_a_client_that_closes_is_told_apart() -> None:
         heartbeat(headers="X-AGENT-ID: pc-001\r\nX-API-Key: devkey\r\n"),
         heartbeat(line="POST /agent/heartbeat HTTP/1.0"),
         heartbeat(line="POST /agent/heartbeat/ HTTP/1.1"),
+        heartbeat(line="POST /agent/logs?a=b HTTP/1.1"),
+        heartbeat(line="POST /agent/log HTTP/1.1"),
         heartbeat(line="PUT /agent/heartbeat HTTP/1.1"),
         heartbeat(line="POST  /agent/heartbeat HTTP/1.1"),
         pull(""),
@@ -110,6 +121,9 @@ class Parsed:
 _pieces = st.sampled_from(
     [
         "POST /agent/heartbeat HTTP/1.1\r\n",
+        "POST /agent/logs HTTP/1.1\r\n",
+        "Host: h\r\nX-AGENT-ID: pc-001\r\nX-API-Key: k\r\n",
+        "Content-Length: 2\r\n\r\n",
         "GET /agent/pull?wait=25 HTTP/1.1\r\n",
         "host: h\r\n",
         "x-agent-id: pc-001\r\n",
@@ -147,4 +161,5 @@ def test_whatever_is_read_is_what_a_full_parser_reads(text: str) -> None:
     assert parsed.body == (request.body or b"")
     assert headers.get(b"x-agent-id", b"").decode() == request.agent_id
     assert headers.get(b"x-api-key", b"").decode() == request.key
-    assert parsed.url.startswith(b"/agent/heartbeat" if request.body is not None else b"/agent/pull?wait=25")
+    posted = b"/agent/logs" if request.has_logs else b"/agent/heartbeat"
+    assert parsed.url.startswith(posted if request.body is not None else b"/agent/pull?wait=25")

@@ -67,7 +67,7 @@ class World:
 
     def __init__(self) -> None:
         self.state = ServerState()
-        services = ExpressServices(NoKeys(), None, None, None, None)  # type: ignore[arg-type]
+        services = ExpressServices(NoKeys(), None, None, None, None, None)  # type: ignore[arg-type]
         self.lane = ExpressLane(services, DeadlineProtocol, Crowd(20_000), lambda: datetime.now(UTC))
         config = Config(answered, lifespan="off", log_config=None, access_log=False)
         self.express: ExpressProtocol = self.lane(config=config, server_state=self.state, app_state={})

@@ -64,7 +64,7 @@ class World:
     def __init__(self) -> None:
         self.queue, self.wakeups, self.transport = Queue(), Wakeups(), Transport()
         self.wakeups.load(())
-        services = ExpressServices(AllKeys(), None, self.queue, self.wakeups, None)  # type: ignore[arg-type]
+        services = ExpressServices(AllKeys(), None, self.queue, self.wakeups, None, None)  # type: ignore[arg-type]
         lane = ExpressLane(services, lambda *_: None, Crowd(20_000), lambda: datetime.now(UTC))
         self.lane = lane
         self.express: ExpressProtocol = lane(

@@ -1,8 +1,9 @@
 """Log lines in, incidents opened from them, and the list out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import chain
 
 from reco3.protocol.messages import LogBatch
@@ -44,6 +45,9 @@ class BatchStored:
     acked_seq: int | None
 
 
+Told = Callable[[BatchStored | None, BaseException | None], None]
+
+
 class LogService:
     """The ERROR, WARN and CRITICAL lines of every PC."""
 
@@ -58,18 +62,21 @@ class LogService:
             BadInput: too many lines, or numbering that is incomplete.
             TooManyRequests: so much waits to be written that lines, which their PC keeps, can come later.
         """
-        check_batch(taken.batch)
-        if self._outside.store.is_busy:
-            raise TooManyRequests(
-                "Too many writes are waiting; send these lines again later.",
-                retry_after_s=RETRY_AFTER_S,
-                code="slow_down",
-            )
+        self._check(taken)
         stored = await self._outside.store.write_grouped(self._take_batches, taken)
-        self._outside.announcer.announce("logs", taken.agent_id)
-        if stored.incidents_created:
-            self._outside.announcer.announce("incidents", taken.agent_id)
+        self._announce(taken.agent_id, stored)
         return stored
+
+    def post_batch(self, taken: TakenBatch, *, told: Told) -> None:
+        """Store a batch once, however often it is sent; `told` hears what became of it when it is durable, or failed.
+
+        Raises:
+            BadInput: too many lines, or numbering that is incomplete.
+            TooManyRequests, Busy: so much waits to be written that lines, which their PC keeps, can come later.
+        """
+        self._check(taken)
+        heard = partial(self._heard, told, taken.agent_id)
+        self._outside.store.post_grouped(self._take_batches, taken, told=heard)
 
     async def newest_lines(self, agent_id: str, *, before_id: int | None, limit: int) -> list[LogLine]:
         """A PC's lines, newest first.
@@ -83,6 +90,25 @@ class LogService:
             return tx.logs.newest(agent_id, before_id=before_id, limit=limit)
 
         return await self._outside.store.read(query)
+
+    def _check(self, taken: TakenBatch) -> None:
+        check_batch(taken.batch)
+        if self._outside.store.is_busy:
+            raise TooManyRequests(
+                "Too many writes are waiting; send these lines again later.",
+                retry_after_s=RETRY_AFTER_S,
+                code="slow_down",
+            )
+
+    def _heard(self, told: Told, agent_id: str, stored: BatchStored | None, error: BaseException | None) -> None:
+        if stored is not None and error is None:
+            self._announce(agent_id, stored)
+        told(stored, error)
+
+    def _announce(self, agent_id: str, stored: BatchStored) -> None:
+        self._outside.announcer.announce("logs", agent_id)
+        if stored.incidents_created:
+            self._outside.announcer.announce("incidents", agent_id)
 
     def _take_batches(self, tx: Transaction, items: Sequence[TakenBatch]) -> Sequence[BatchStored]:
         streams = [stream_of(taken.agent_id, taken.batch) for taken in items]

@@ -1,8 +1,8 @@
 """The grouped-commit writer: one thread, one write connection, one transaction for all that waits.
 
 While one transaction is being committed the next batch gathers; a write is answered when its batch is durable.
-What may wait, which is heartbeats, waits some milliseconds for company where many small transactions would follow each
-other: each costs a flush of the disk. There is no loss window; the writer refuses what it cannot hold instead of
+What may wait, heartbeats and log lines, waits some milliseconds for company where many small transactions would follow
+each other: each costs a flush of the disk. There is no loss window; the writer refuses what it cannot hold instead of
 forgetting it.
 """
 

@@ -27,7 +27,7 @@ from reco3.server.domain.commands import AgentReport, ReportStatus, bounded_resu
 from reco3.server.domain.errors import BadInput, NotFound
 from reco3.server.services.agents import AgentService
 from reco3.server.services.deliveries import DeliveryService
-from reco3.server.services.logs import LogService, TakenBatch
+from reco3.server.services.logs import BatchStored, LogService, TakenBatch
 from reco3.server.services.reports import ReportService
 from reco3.server.services.trust_changes import TrustChangeService
 from reco3.server.web.audiences import AGENT, Audience, Kind, serves
@@ -39,7 +39,7 @@ from reco3.server.web.shapes import pull_shape, time_text
 MessageT = TypeVar("MessageT")
 
 _decode_heartbeat = quick_decoder(Heartbeat)
-_decode_logs = msgspec.json.Decoder(LogBatch).decode
+decode_logs = msgspec.json.Decoder(LogBatch).decode
 _decode_report = msgspec.json.Decoder(CommandReport).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -99,16 +99,9 @@ class AgentApi:
     @serves(LOGS_AUDIENCE)
     async def logs(self, request: Request) -> Response:
         """Take log lines; answered once they are durable."""
-        batch = decoded(_decode_logs, await request.body())
+        batch = decoded(decode_logs, await request.body())
         stored = await self._logs.record_batch(TakenBatch(request.state.caller, batch, self._clock()))
-        answer: dict[str, object] = {
-            "status": "ok",
-            "count": stored.count,
-            "incidents_created": stored.incidents_created,
-        }
-        if stored.acked_seq is not None:
-            answer["acked_seq"] = stored.acked_seq
-        return json_answer(answer)
+        return json_answer(stored_shape(stored))
 
     @serves(AGENT)
     async def pull(self, request: Request) -> Response:
@@ -148,6 +141,18 @@ class AgentApi:
         relayed = await self._trust_changes.relayed()
         changes = [signed_envelope_shape(one) for one in relayed.changes]
         return json_answer({"trust_changes": changes, "revision": relayed.revision})
+
+
+def stored_shape(stored: BatchStored) -> dict[str, object]:
+    """What the PC hears of its log lines."""
+    answer: dict[str, object] = {
+        "status": "ok",
+        "count": stored.count,
+        "incidents_created": stored.incidents_created,
+    }
+    if stored.acked_seq is not None:
+        answer["acked_seq"] = stored.acked_seq
+    return answer
 
 
 def decoded(decode: Callable[[bytes], MessageT], body: bytes) -> MessageT:

@@ -1,4 +1,4 @@
-"""The express lane: heartbeats and held pulls of known agents, answered without a task or an ASGI call each.
+"""The express lane: heartbeats, log lines and held pulls of known agents, without a task or an ASGI call each.
 
 It refuses to decide anything twice: a request that is not plain, whole and from a known agent is handed, unread, to the
 ordinary protocol, with its connection until that is answered; every error and every denial is answered there.
@@ -27,8 +27,10 @@ from reco3.server.domain.errors import Reco3Error
 from reco3.server.services.agent_keys import AgentKeyService
 from reco3.server.services.agents import AgentService
 from reco3.server.services.deliveries import DeliveryService
+from reco3.server.services.logs import BatchStored, LogService, TakenBatch
 from reco3.server.services.trust_changes import TrustChangeService
 from reco3.server.services.wakeups import Wake, Wakeups
+from reco3.server.web.agent_api import decode_logs, stored_shape
 from reco3.server.web.connections import Crowd
 from reco3.server.web.decoding import quick_decoder
 from reco3.server.web.express_requests import ExpressRequest, read_request
@@ -41,7 +43,7 @@ MAX_UNREAD_BYTES = 256 * 1024
 
 log = logging.getLogger(__name__)
 
-_decode = quick_decoder(Heartbeat)
+_decode_heartbeat = quick_decoder(Heartbeat)
 _encode = msgspec.json.Encoder().encode
 _ANSWER = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncache-control: no-store\r\n%bcontent-length: %d\r\n\r\n%b"
 _BUSY = b'{"error":"busy","message":"The database cannot write now; nothing was stored. Send this again in a moment."}'
@@ -57,6 +59,7 @@ class ExpressServices:
     deliveries: DeliveryService
     wakeups: Wakeups
     trust_changes: TrustChangeService
+    logs: LogService
 
 
 class ExpressLane:
@@ -193,7 +196,7 @@ class ExpressProtocol(asyncio.Protocol):
         self._is_last = self._is_last or request.is_last or lane.crowd.is_full
         if request.body is None:
             self._take_pull(request)
-        elif not self._take_heartbeat(request.agent_id, request.body):
+        elif not (self._take_logs if request.has_logs else self._take_heartbeat)(request.agent_id, request.body):
             self._hand_over(data)
 
     def shutdown(self) -> None:
@@ -215,7 +218,7 @@ class ExpressProtocol(asyncio.Protocol):
     def _take_heartbeat(self, agent_id: str, body: bytes) -> bool:
         lane = self._lane
         try:
-            heartbeat = _decode(body)
+            heartbeat = _decode_heartbeat(body)
             taken = read_heartbeat(agent_id, heartbeat, _encode(heartbeat).decode(), lane.clock())
             lane.services.agents.post_heartbeat(taken, told=self._heartbeat_told)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Reco3Error):
@@ -224,9 +227,33 @@ class ExpressProtocol(asyncio.Protocol):
         self._owes = True
         return True
 
+    def _take_logs(self, agent_id: str, body: bytes) -> bool:
+        lane = self._lane
+        try:
+            taken = TakenBatch(agent_id, decode_logs(body), lane.clock())
+            lane.services.logs.post_batch(taken, told=self._logs_told)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Reco3Error):
+            return False
+        self._owes = True
+        return True
+
+    def _logs_told(self, stored: BatchStored | None, error: BaseException | None) -> None:
+        if error is not None or stored is None:
+            self._answer_failed(error)
+            return
+        self._answer(b"200 OK", _encode(stored_shape(stored)))
+
+    def _answer_failed(self, error: BaseException | None) -> None:
+        """Say that nothing was stored: for now, or because of a defect, which sending again would not mend."""
+        if error is None or isinstance(error, Reco3Error):
+            self._answer(b"503 Service Unavailable\r\nretry-after: 5", _BUSY)
+            return
+        log.error("write_failed", exc_info=error)
+        self._answer(b"500 Internal Server Error", _DEFECT)
+
     def _heartbeat_told(self, at: datetime | None, error: BaseException | None) -> None:
         if error is not None or at is None:
-            self._answer(b"503 Service Unavailable\r\nretry-after: 5", _BUSY)
+            self._answer_failed(error)
             return
         services = self._lane.services
         waiting = b',"commands_waiting":true' if services.wakeups.has_news(self._agent_id) else b""

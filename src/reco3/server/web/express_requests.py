@@ -1,4 +1,4 @@
-"""Reads the two requests that agents send all day, when they arrive whole and plain.
+"""Reads the three requests that agents send all day, when they arrive whole and plain.
 
 It refuses everything that is not beyond doubt: what it does not read goes the ordinary way, through a full HTTP parser.
 """
@@ -12,13 +12,14 @@ MAX_REQUEST_BYTES = 64 * 1024
 _HEADERS = re.compile(rb"(?:[A-Za-z0-9-]{1,64}:[ \t]?[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?\r\n){1,32}")
 _PULL = re.compile(rb"GET /agent/pull\?wait=([0-9]{1,2})(?:&journal=([A-Za-z0-9_-]{1,64}))? HTTP/1\.1")
 _HEARTBEAT = b"POST /agent/heartbeat HTTP/1.1"
+_LOGS = b"POST /agent/logs HTTP/1.1"
 # The head as our own agents write it. Whoever writes another one is read header by header.
 _OWN_HEAD = (
     rb"Host: [\x21-\x7e]{1,255}\r\nX-AGENT-ID: ([A-Za-z0-9._-]{1,64})\r\nX-API-Key: ([\x21-\x7e]{1,256})\r\n"
     rb"(?:(?:Accept|User-Agent|Content-Type): [\x21-\x7e]{1,256}\r\n){0,4}"
 )
-_OWN_HEARTBEAT = re.compile(
-    rb"POST /agent/heartbeat HTTP/1\.1\r\n" + _OWN_HEAD + rb"Content-Length: ([1-9][0-9]{0,4})\r\n\r\n"
+_OWN_POST = re.compile(
+    rb"POST /agent/(?:heartbeat|(logs)) HTTP/1\.1\r\n" + _OWN_HEAD + rb"Content-Length: ([1-9][0-9]{0,4})\r\n\r\n"
 )
 _OURS = frozenset({b"host", b"x-agent-id", b"x-api-key", b"content-length", b"connection"})
 # Each of these changes where a message ends or what its body means.
@@ -27,7 +28,10 @@ _ODD = frozenset({b"transfer-encoding", b"te", b"trailer", b"upgrade", b"expect"
 
 @dataclass(slots=True)
 class ExpressRequest:
-    """A heartbeat (`body` is its JSON) or a pull (`body` is None, `wait_s` above 0)."""
+    """A heartbeat or, where `has_logs`, a batch of log lines (`body` is its JSON); or a pull.
+
+    A pull's `body` is None and its `wait_s` above 0.
+    """
 
     agent_id: str
     key: str
@@ -35,13 +39,15 @@ class ExpressRequest:
     body: bytes | None = None
     wait_s: int = 0
     journal: str | None = None
+    has_logs: bool = False
 
 
 def read_request(data: bytes) -> ExpressRequest | None:
     """The one plain request that `data` is from its first byte to its last, or None for everything else."""
-    own = _OWN_HEARTBEAT.match(data)
-    if own is not None and int(own[3]) == len(data) - own.end() and len(data) <= MAX_REQUEST_BYTES:
-        return ExpressRequest(own[1].decode(), own[2].decode(), False, data[own.end() :])  # noqa: FBT003 - is_last
+    own = _OWN_POST.match(data)
+    if own is not None and int(own[4]) == len(data) - own.end() and len(data) <= MAX_REQUEST_BYTES:
+        logs, agent_id, key, _ = own.groups()
+        return ExpressRequest(agent_id.decode(), key.decode(), False, data[own.end() :], has_logs=bool(logs))  # noqa: FBT003 - is_last
     head, blank, body = data.partition(b"\r\n\r\n")
     if not blank or len(data) > MAX_REQUEST_BYTES:
         return None
@@ -49,8 +55,8 @@ def read_request(data: bytes) -> ExpressRequest | None:
     headers = _headers(rest)
     if headers is None:
         return None
-    if line == _HEARTBEAT:
-        return _heartbeat(headers, body)
+    if line in (_HEARTBEAT, _LOGS):
+        return _post(headers, body, has_logs=line == _LOGS)
     pull = _PULL.fullmatch(line)
     if pull is None or body or headers.get(b"content-length", b"0") != b"0":
         return None
@@ -73,12 +79,12 @@ def _headers(text: bytes) -> dict[bytes, bytes] | None:
     return headers if is_plain and has_host else None
 
 
-def _heartbeat(headers: dict[bytes, bytes], body: bytes) -> ExpressRequest | None:
+def _post(headers: dict[bytes, bytes], body: bytes, *, has_logs: bool) -> ExpressRequest | None:
     # The text is compared as it stands: "+5", "05" and "5, 5" are for the full parser to judge.
     if not body or headers.get(b"content-length") != b"%d" % len(body):
         return None
     request = _request(headers)
-    request.body = body
+    request.body, request.has_logs = body, has_logs
     return request
 
 
