@@ -35,6 +35,7 @@ class Options:
     logs_per_minute: float
     commands: int | None
     held_pulls: str
+    workers: int | None
     is_pinned: bool
 
 
@@ -74,13 +75,20 @@ def _read_options() -> Options:
     parser.add_argument("--logs-per-minute", type=float, default=0.2, help="lines of each PC")
     parser.add_argument("--commands", type=int, help="one each for so many random PCs; default: one PC in a hundred")
     parser.add_argument("--held-pulls", default="all", help="how many PCs hold a pull open")
+    parser.add_argument("--workers", type=int, help="processes of the generator; default: as many as it takes")
     parser.add_argument("--no-pin", action="store_true", help="give server and generator no core of their own")
     words = parser.parse_args()
     if words.seconds <= SETTLE_S:
         parser.error(f"--seconds: expected more than {SETTLE_S:g}")
     sizes = tuple(int(size) for size in words.pcs.split(","))
     return Options(
-        sizes, words.seconds, words.logs_per_minute, words.commands, words.held_pulls, is_pinned=not words.no_pin
+        pcs=sizes,
+        seconds=words.seconds,
+        logs_per_minute=words.logs_per_minute,
+        commands=words.commands,
+        held_pulls=words.held_pulls,
+        workers=words.workers,
+        is_pinned=not words.no_pin,
     )
 
 
@@ -92,6 +100,7 @@ def _measure(folder: Path, pcs: int, options: Options) -> Measured:
     commands = min(pcs, options.commands) if options.commands is not None else min(1000, pcs // 100)
     more = ["--logs-per-minute", f"{options.logs_per_minute:g}", "--commands", str(commands)]
     more += ["--held-pulls", options.held_pulls, "--start-spread-s", f"{spread_s(pcs):g}"]
+    more += ["--workers", str(options.workers)] if options.workers else []
     try:
         argv = server.swarm_argv(seconds=spread_s(pcs) + options.seconds, report=report_path, more=more)
         swarm = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
