@@ -35,6 +35,7 @@ class AccessRows:
     people: list[Json] = field(default_factory=list)
     invitations: list[Json] = field(default_factory=list)
     tokens: list[Json] = field(default_factory=list)
+    enrolments: list[Json] = field(default_factory=list)
     policies: list[Json] = field(default_factory=list)
     uses: list[Json] = field(default_factory=list)
     trust_changes: list[Json] = field(default_factory=list)
@@ -257,6 +258,25 @@ def make_token(handler: Any, _parts: list[str], body: Json) -> None:
     handler._json(200, row | {"token": "r3t_shown-once"})
 
 
+def enrolment_tokens(handler: Any, _parts: list[str], _body: Json) -> None:
+    handler._json(200, {"tokens": handler.server_rows.access.enrolments})
+
+
+def make_enrolment_token(handler: Any, _parts: list[str], body: Json) -> None:
+    if not _is_proved(handler):
+        return
+    rows = handler.server_rows.access.enrolments
+    made = {"id": f"e-{len(rows)}", "status": "open", "created_by": "user:admin", "expires_at": LATER}
+    rows.insert(0, body | made)
+    handler._json(200, rows[0] | {"token": "r3e_shown-once"})
+
+
+def revoke_enrolment_token(handler: Any, parts: list[str], _body: Json) -> None:
+    access = handler.server_rows.access
+    access.enrolments = [row for row in access.enrolments if row["id"] != parts[0]]
+    handler._json(200, {"status": "revoked"})
+
+
 def put_policy(handler: Any, _parts: list[str], body: Json) -> None:
     handler.server_rows.access.policies.append(body)
     handler._json(200, body)
@@ -324,6 +344,9 @@ routes: dict[str, Route] = {
     "PATCH /api/operators/([^/]+)": change_person,
     "GET /api/tokens": _listing("tokens"),
     "POST /api/tokens": make_token,
+    "GET /api/enrolment-tokens": enrolment_tokens,
+    "POST /api/enrolment-tokens": make_enrolment_token,
+    "DELETE /api/enrolment-tokens/([^/]+)": revoke_enrolment_token,
     "GET /api/policies": _listing("policies"),
     "PUT /api/policies": put_policy,
     "GET /api/break-glass": _listing("break_glass"),

@@ -9,6 +9,7 @@ import { commands, filterKey, refreshCommands, restoreCommands } from "./ui/comm
 import { forgetBreakGlass, refreshBreakGlass } from "./ui/breakglass.js";
 import { closeControlDialog } from "./ui/controls.js";
 import { Page } from "./ui/dashboard.js";
+import { forgetEnrolments } from "./ui/enrolments.js";
 import { openIncidents, refreshIncidents, restoreIncidents } from "./ui/incidents.js";
 import { forgetKeys } from "./ui/keys.js";
 import { connectionState, lastDataMs, startLive, stopLive } from "./ui/live.js";
@@ -159,6 +160,7 @@ function forgetAccess() {
   forgetSessions();
   forgetTokens();
   forgetPeople();
+  forgetEnrolments();
   forgetPolicies();
   forgetBreakGlass();
   forgetTrustChanges();

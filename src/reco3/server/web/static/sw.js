@@ -32,6 +32,7 @@ const shell = [
   "/static/ui/dashboard.js",
   "/static/ui/decisions.js",
   "/static/ui/dialogs.js",
+  "/static/ui/enrolments.js",
   "/static/ui/envelopes.js",
   "/static/ui/evidence.js",
   "/static/ui/history.js",

@@ -4,6 +4,7 @@
  */
 import { html, useEffect } from "../vendor/preact-htm-signals.js";
 import { BreakGlassSection } from "./breakglass.js";
+import { EnrolmentsSection, refreshEnrolments } from "./enrolments.js";
 import { KeysSection, refreshKeys } from "./keys.js";
 import { PeopleSection, refreshPeople } from "./people.js";
 import { PoliciesSection, refreshPolicies } from "./policies.js";
@@ -17,7 +18,7 @@ import { YouSection, refreshSessions } from "./yourself.js";
 /** Fetches what the person may see. */
 async function refreshAccess() {
   const loads = [refreshKeys(), refreshTokens(), refreshSessions(), refreshTrustChanges()];
-  if (isAdmin.peek()) loads.push(refreshPeople());
+  if (isAdmin.peek()) loads.push(refreshPeople(), refreshEnrolments());
   if (canApprove.peek() || canAudit.peek()) loads.push(refreshPolicies());
   const refused = (await Promise.allSettled(loads)).find(({ status }) => status === "rejected");
   if (refused?.status === "rejected") showToast({ key: "access", tone: "bad", title: "Something could not be loaded", text: oneLine(refused.reason?.message), count: 1 });
@@ -37,7 +38,7 @@ export function AccessPage({ onLogOut }) {
     <div class="access-column">
       <${BreakGlassSection} />
       <${TrustChangesSection} />
-      ${isAdmin.value && html`<${PeopleSection} />`}
+      ${isAdmin.value && html`<${EnrolmentsSection} /><${PeopleSection} />`}
       ${(canApprove.value || canAudit.value) && html`<${PoliciesSection} />`}
     </div>
   </main>`;

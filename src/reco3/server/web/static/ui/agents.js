@@ -6,8 +6,10 @@ import { computed, html, signal } from "../vendor/preact-htm-signals.js";
 import { fetchAgents } from "./api.js";
 import { Icon } from "./icons.js";
 import { canAct } from "./live.js";
+import { place } from "./places.js";
 import { loadTone, wholePercentText, isNumber } from "./quantities.js";
 import { coalesced } from "./refreshing.js";
+import { isAdmin } from "./roles.js";
 import { counted, oneLine, shortLine } from "./texts.js";
 import { Age, momentText, noteServerTime } from "./times.js";
 import { showToast } from "./toasts.js";
@@ -231,6 +233,10 @@ function FilterBox({ page }) {
   />`;
 }
 
+function openAccess() {
+  place.value = "access";
+}
+
 function NoAgents() {
   return html`<div class="empty">
     <p class="empty-title">No agents (offline)</p>
@@ -240,6 +246,7 @@ function NoAgents() {
     </p>
     <pre class="snippet"><code>python agent/common/reco_agent.py agent/common/config.yaml</code></pre>
     <p>It appears here within 10 seconds.</p>
+    ${isAdmin.value && html`<p>Without a key to copy: <button type="button" class="button small" onClick=${openAccess}>Let a PC in</button></p>`}
   </div>`;
 }
 

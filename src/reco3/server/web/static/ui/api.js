@@ -143,6 +143,12 @@ export const fetchTokens = () => get("/api/tokens");
 export const createToken = (token) => post("/api/tokens", token);
 /** @param {string} tokenId */
 export const revokeToken = (tokenId) => request("DELETE", `/api/tokens/${segment(tokenId)}`);
+/** @returns {Promise<{ tokens: Shapes.EnrolmentToken[] }>} */
+export const fetchEnrolmentTokens = () => get("/api/enrolment-tokens");
+/** @param {{ agent_id: string, may_replace: boolean }} token @returns {Promise<Shapes.NewEnrolmentToken>} */
+export const createEnrolmentToken = (token) => post("/api/enrolment-tokens", token);
+/** @param {string} tokenId */
+export const revokeEnrolmentToken = (tokenId) => request("DELETE", `/api/enrolment-tokens/${segment(tokenId)}`);
 /** @returns {Promise<{ policies: Shapes.Policy[], default: Shapes.Terms }>} */
 export const fetchPolicies = () => get("/api/policies");
 /** @param {Shapes.NewPolicy} policy */

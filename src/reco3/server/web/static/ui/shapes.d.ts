@@ -302,6 +302,22 @@ export interface ApiToken {
   last_used_at?: string | null;
 }
 
+/** What lets one PC in, once; `agent_id` is null where any name that is not taken will do. */
+export interface EnrolmentToken {
+  id: string;
+  agent_id: string | null;
+  may_replace: boolean;
+  status: "open" | "used" | "expired";
+  created_by: string;
+  expires_at: string;
+}
+
+/** A token with its text, which is shown once. */
+export interface NewEnrolmentToken extends EnrolmentToken {
+  agent_id: string;
+  token: string;
+}
+
 /** What it takes to approve a command. */
 export interface Terms {
   approvals_required: number;
