@@ -1,17 +1,13 @@
 """A held pull that somebody reserved waits on as it was, and looks again only when it was woken meanwhile."""
 
 import asyncio
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
+from lanes import AllKeys, connected
 from reco3.server.domain.commands import NOTHING, Pulled
 from reco3.server.services.wakeups import Wakeups
-from reco3.server.web.connections import Crowd
-from reco3.server.web.express import ExpressLane, ExpressProtocol, ExpressServices
+from reco3.server.web.express import ExpressProtocol, ExpressServices
 
 pytestmark = pytest.mark.anyio
 
@@ -20,27 +16,6 @@ PULL = (
     b"GET /agent/pull?wait=20&journal=j1 HTTP/1.1\r\n"
     b"host: reco3\r\nx-agent-id: pc-001\r\nx-api-key: key-of-the-pc\r\n\r\n"
 )
-
-
-class Transport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.is_closed = False
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-    def close(self) -> None:
-        self.is_closed = True
-
-
-class AllKeys:
-    def is_valid(self, _agent_id: str, _key: str) -> bool:
-        return True
 
 
 class Queue:
@@ -62,15 +37,10 @@ class World:
     """One connection that holds a pull."""
 
     def __init__(self) -> None:
-        self.queue, self.wakeups, self.transport = Queue(), Wakeups(), Transport()
+        self.queue, self.wakeups = Queue(), Wakeups()
         self.wakeups.load(())
         services = ExpressServices(AllKeys(), None, self.queue, self.wakeups, None, None)  # type: ignore[arg-type]
-        lane = ExpressLane(services, lambda *_: None, Crowd(20_000), lambda: datetime.now(UTC))
-        self.lane = lane
-        self.express: ExpressProtocol = lane(
-            config=Config(lambda: None, log_config=None), server_state=ServerState(), app_state={}
-        )
-        self.express.connection_made(self.transport)
+        self.lane, self.express, self.transport = connected(services)
         self.express.data_received(PULL)
 
     async def settle(self) -> None:
