@@ -27,9 +27,10 @@ HEARTBEAT_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used: processor seconds, and MiB of memory now and at most."""
+    """What a process has used: processor seconds, MiB of memory now (`own_mib` without mapped files) and at most."""
 
     cpu_s: float
+    own_mib: float
     rss_mib: float
     peak_rss_mib: float
 
@@ -86,9 +87,9 @@ class FleetServer:
         pid = self._process.pid if self._process else 0
         words = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-        sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in status if line.startswith("Vm")}
+        sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in status if line.startswith(("Vm", "Rss"))}
         ticks = os.sysconf("SC_CLK_TCK")
-        return Usage((int(words[11]) + int(words[12])) / ticks, sizes["VmRSS"], sizes["VmHWM"])
+        return Usage((int(words[11]) + int(words[12])) / ticks, sizes["RssAnon"], sizes["VmRSS"], sizes["VmHWM"])
 
     def database_bytes(self) -> int:
         """How large the database is: the pages in use, wherever they lie."""

@@ -131,14 +131,18 @@ class CommandDesk:
         self._numbers = chance.sample(range(pcs), min(plan.count, pcs))
         self._period_s = (plan.last_at - plan.first_at) / max(1, len(self._numbers))
         self._next_at = plan.first_at
+        self._last_at = plan.last_at
 
     def wait_s(self) -> float | None:
         """How long until the next command is due; None when there is none left."""
         return max(0.0, self._next_at - time.monotonic()) if self._numbers else None
 
     def ask_due(self) -> None:
-        """Ask for the command that is due, if there is one."""
-        if not self._numbers or time.monotonic() < self._next_at:
+        """Ask for the command that is due, if there is one; what is not asked for in time never is."""
+        now = time.monotonic()
+        if now > self._last_at:
+            self._numbers.clear()
+        if not self._numbers or now < self._next_at:
             return
         self._next_at += self._period_s
         number = self._numbers.pop()

@@ -29,7 +29,7 @@ from reco3.swarm.verifying import ApiRecord, DatabaseRecord, Record, Verdict, ve
 from reco3.swarm.workers import Workers, raise_descriptor_limit, workers_for
 
 FORK_S = 0.3
-LAST_COMMAND_BEFORE_END_S = 5.0
+SPARE_FOR_LAST_COMMAND_S = 5.0
 KEYS_PER_WRITE = 1000
 
 
@@ -162,8 +162,8 @@ def _load_plan(options: argparse.Namespace) -> LoadPlan:
 def _command_plan(options: argparse.Namespace, plan: FleetPlan, key: str | None) -> CommandPlan:
     # A PC must have been heard of before it can be given a command; the last ones need time to arrive, and a PC whose
     # pull is not held hears of it with its next heartbeat.
-    last_at = max(plan.measured_from, plan.ends_at - plan.heartbeat_s - LAST_COMMAND_BEFORE_END_S)
-    return CommandPlan(options.commands, key, plan.measured_from, last_at)
+    spare_s = min(plan.heartbeat_s + SPARE_FOR_LAST_COMMAND_S, (plan.ends_at - plan.measured_from) / 2)
+    return CommandPlan(options.commands, key, plan.measured_from, plan.ends_at - spare_s)
 
 
 def _record(options: argparse.Namespace, key: str | None) -> Record | None:
