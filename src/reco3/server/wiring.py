@@ -31,6 +31,7 @@ from reco3.server.services.incidents import IncidentRecorder, IncidentService
 from reco3.server.services.key_custody import KeyCustodyService
 from reco3.server.services.keys import KeyService
 from reco3.server.services.logs import LogService
+from reco3.server.services.neighbours import NeighbourService
 from reco3.server.services.operators import OperatorService
 from reco3.server.services.passkeys import PasskeyService
 from reco3.server.services.policies import PolicyService
@@ -102,6 +103,7 @@ class House:
     retention: RetentionService
     wakeups: Wakeups
     live: LiveHub
+    neighbours: NeighbourService
     crowd: Crowd
 
     def app(self) -> ASGIApp:
@@ -146,11 +148,13 @@ class House:
         await self.services.approvals.open_fleet()
         await self.services.trust_changes.load_revision()
         _warn_of_retired(await self.services.agent_keys.seed(self.settings.agent_keys))
+        self.database.listen(heard=self.neighbours.hear, missed=self.neighbours.catch_up)
         await self._offer_set_up()
         _collect_seldom()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         async with running(self._tasks()):
             yield
+        await self.neighbours.close()
         await self.services.denials.flush(everything=True)
         self.database.close()
 
@@ -222,6 +226,7 @@ def build_house(settings: Settings) -> House:
         retention=RetentionService(outside, Retention(_keeping(settings), settings.log_retention)),
         wakeups=wakeups,
         live=live,
+        neighbours=NeighbourService(live, wakeups, agent_keys, services.trust_changes),
         crowd=Crowd(raised_descriptor_limit()),
     )
 

@@ -82,6 +82,13 @@ class AgentKeyService:
         if key.next_key_hash is not None:
             self._next_hashes[key.agent_id] = key.next_key_hash
 
+    async def reload(self, agent_ids: Sequence[str] | None) -> list[AgentKey]:
+        """Go by what is stored for these PCs, or for all, which another process may have changed; returns that."""
+        keys = await self._outside.store.read(lambda tx: _stored(tx, agent_ids))
+        for key in keys:
+            self.adopt(key)
+        return keys
+
     def _switch(self, agent_id: str, key_hash: str) -> None:
         """The next key was used: from now on it is the only one. Should storing fail, both open the door again."""
         told = partial(self._switched, agent_id, self._hashes[agent_id], key_hash)
@@ -123,6 +130,12 @@ class AgentKeyService:
             tx.keys.put([changed])
             tx.audit.add([AuditEvent(now, agent_actor(agent_id), "agent_key_rotation_begun", agent_id, agent_id)])
         return changed
+
+
+def _stored(tx: Transaction, agent_ids: Sequence[str] | None) -> list[AgentKey]:
+    if agent_ids is None:
+        return list(tx.keys.all().values())
+    return [key for agent_id in agent_ids if (key := tx.keys.get(agent_id)) is not None]
 
 
 def require_key(tx: Transaction, agent_id: str) -> AgentKey:

@@ -33,6 +33,7 @@ from reco3.server.services.wakeups import Wakeups
 MAX_TOKEN_CHARS = 200
 MAX_LISTED = 200
 LET_GO_WITHIN_S = 2.0
+NEIGHBOURS_LET_GO_S = 0.5
 LOOK_EVERY_S = 0.005
 _ID_RULE = "expected 1 to 64 letters, digits and . _ -"
 
@@ -167,7 +168,9 @@ class EnrolmentService:
         self._wakeups.expel(agent_id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LET_GO_WITHIN_S
-        while self._wakeups.is_awaited(agent_id) and loop.time() < deadline:  # noqa: ASYNC110 - at most two seconds, when a key is replaced
+        # Other processes let go of whom they hold once they have heard, and say nothing of it.
+        not_before = loop.time() + (NEIGHBOURS_LET_GO_S if self._outside.store.is_shared else 0.0)
+        while loop.time() < deadline and (loop.time() < not_before or self._wakeups.is_awaited(agent_id)):  # noqa: ASYNC110 - at most two seconds, when a key is replaced
             await asyncio.sleep(LOOK_EVERY_S)
         key = replace(entry.key, revoked_at=None)
         await self._outside.store.write(lambda tx: tx.keys.put([key]))

@@ -17,6 +17,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
 from reco3.server.domain.errors import Busy, StartRefused
+from reco3.server.services.neighbours import News
+from reco3.server.store.hints import Telling
+from reco3.server.store.listening import Listener
 from reco3.server.store.migrating import migrate
 from reco3.server.store.open_points import OpenPoints
 from reco3.server.store.page_cache import LEAST_KIB
@@ -43,7 +46,9 @@ class Database:
         self._write_engine = self._engine(is_reader=False)
         self._read_engine = self._engine(is_reader=True)
         self._points = OpenPoints() if self._is_sqlite else None
-        self._writer = Writer(self._write_engine, points=self._points)
+        self._telling = None if self._is_sqlite else Telling()
+        self._listener = None if self._is_sqlite else Listener(url)
+        self._writer = Writer(self._write_engine, points=self._points, telling=self._telling)
         self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reco3-reader")
 
     def open(self) -> None:
@@ -71,6 +76,15 @@ class Database:
             with self._read_engine.connect() as connection:
                 self._points.load(connection)
         self._writer.start(asyncio.get_running_loop())
+
+    def listen(self, *, heard: Callable[[News], None], missed: Callable[[], None]) -> None:
+        """Hear on the running loop what is written, where other processes write too.
+
+        `missed` is called after each silence of the line, the one before its first word too.
+        """
+        if self._listener is not None and self._telling is not None:
+            read = self._telling.read
+            self._listener.start(heard=lambda payload: heard(read(payload)), missed=missed)
 
     async def write(self, work: Callable[[TableTransaction], ResultT]) -> ResultT:
         """Run one piece of work in a durable transaction, together with what waits beside it."""
@@ -120,6 +134,8 @@ class Database:
 
     def close(self) -> None:
         """Write what was accepted and let go of every connection."""
+        if self._listener is not None:
+            self._listener.close()
         self._writer.close()
         self._readers.shutdown()
         self._read_engine.dispose()

@@ -12,6 +12,7 @@ from reco3.server.store.commands import CommandTable
 from reco3.server.store.comments import CommentTable
 from reco3.server.store.enrolments import EnrolmentTable
 from reco3.server.store.facts import FactTable
+from reco3.server.store.hints import Hints
 from reco3.server.store.history import HistoryTable
 from reco3.server.store.incidents import IncidentTable
 from reco3.server.store.invitations import InvitationTable
@@ -23,6 +24,15 @@ from reco3.server.store.policies import PolicyTable
 from reco3.server.store.pulses import PulseCache
 from reco3.server.store.reports import ReportTable
 from reco3.server.store.sessions import SessionTable
+from reco3.server.store.telling import (
+    TellingAgentTable,
+    TellingCommandTable,
+    TellingIncidentTable,
+    TellingKeyTable,
+    TellingLogTable,
+    TellingOperatorTable,
+    TellingTrustChangeTable,
+)
 from reco3.server.store.tokens import TokenTable
 from reco3.server.store.trust_changes import TrustChangeTable
 
@@ -31,9 +41,17 @@ class TableTransaction:
     """The tables over one open connection."""
 
     def __init__(
-        self, connection: Connection, pulses: PulseCache | None = None, points: OpenPoints | None = None
+        self,
+        connection: Connection,
+        pulses: PulseCache | None = None,
+        points: OpenPoints | None = None,
+        hints: Hints | None = None,
     ) -> None:
-        """`pulses` and `points` are what the only writer remembers; a reader is given the points alone."""
+        """`pulses` and `points` are what the only writer remembers; a reader is given the points alone.
+
+        `hints` is given to a writer who has neighbours.
+        """
+        self._hints = hints
         self._connection = connection
         self._pulses = pulses.begin(connection) if pulses else None
         self._points = points
@@ -49,6 +67,8 @@ class TableTransaction:
     @cached_property
     def agents(self) -> AgentTable:
         """The `agent_status` table."""
+        if self._hints is not None:
+            return TellingAgentTable(self._connection, self._hints)
         if self._pulses is None or self._changes is None:
             return AgentTable(self._connection)
         return AgentTable(self._connection, Remembered(self._pulses, self._changes))
@@ -61,12 +81,16 @@ class TableTransaction:
     @cached_property
     def logs(self) -> LogTable:
         """The `agent_logs` table."""
-        return LogTable(self._connection)
+        return LogTable(self._connection) if self._hints is None else TellingLogTable(self._connection, self._hints)
 
     @cached_property
     def commands(self) -> CommandTable:
         """The `agent_commands` and `approvals` tables, and the envelopes that belong to commands."""
-        return CommandTable(self._connection)
+        return (
+            CommandTable(self._connection)
+            if self._hints is None
+            else TellingCommandTable(self._connection, self._hints)
+        )
 
     @cached_property
     def comments(self) -> CommentTable:
@@ -91,7 +115,11 @@ class TableTransaction:
     @cached_property
     def incidents(self) -> IncidentTable:
         """The `incidents` table."""
-        return IncidentTable(self._connection)
+        return (
+            IncidentTable(self._connection)
+            if self._hints is None
+            else TellingIncidentTable(self._connection, self._hints)
+        )
 
     @cached_property
     def audit(self) -> AuditTable:
@@ -101,7 +129,9 @@ class TableTransaction:
     @cached_property
     def keys(self) -> AgentKeyTable:
         """The `agent_keys` table."""
-        return AgentKeyTable(self._connection)
+        return (
+            AgentKeyTable(self._connection) if self._hints is None else TellingKeyTable(self._connection, self._hints)
+        )
 
     @cached_property
     def enrolments(self) -> EnrolmentTable:
@@ -116,7 +146,11 @@ class TableTransaction:
     @cached_property
     def operators(self) -> OperatorTable:
         """The `operators` table."""
-        return OperatorTable(self._connection)
+        return (
+            OperatorTable(self._connection)
+            if self._hints is None
+            else TellingOperatorTable(self._connection, self._hints)
+        )
 
     @cached_property
     def sessions(self) -> SessionTable:
@@ -141,4 +175,8 @@ class TableTransaction:
     @cached_property
     def trust_changes(self) -> TrustChangeTable:
         """The `trust_changes` table."""
-        return TrustChangeTable(self._connection)
+        return (
+            TrustChangeTable(self._connection)
+            if self._hints is None
+            else TellingTrustChangeTable(self._connection, self._hints)
+        )

@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from reco3.server.domain.errors import Busy, Reco3Error
+from reco3.server.store.hints import CHANNEL, Hints, Telling
 from reco3.server.store.open_points import OpenPoints
 from reco3.server.store.pulses import PulseCache
 from reco3.server.store.transaction import TableTransaction
@@ -60,8 +61,12 @@ class _NobodyCanWriteError(Exception):
 class Writer:
     """Runs writes in groups on its own thread."""
 
-    def __init__(self, engine: Engine, *, points: OpenPoints | None = None) -> None:
-        """`points` is given to the only writer of its database, who may rely on what he remembers."""
+    def __init__(self, engine: Engine, *, points: OpenPoints | None = None, telling: Telling | None = None) -> None:
+        """`points` is given to the only writer of its database, who may rely on what he remembers.
+
+        `telling` is given to one of several, who tells the others in each transaction what it writes.
+        """
+        self._telling = telling
         self._engine = engine
         self._points = points
         self._pulses = PulseCache() if points else None
@@ -171,10 +176,14 @@ class Writer:
                 connection = stack.enter_context(self._engine.begin())
             except DBAPIError as err:
                 raise _NobodyCanWriteError from err
-            transaction = TableTransaction(connection, self._pulses, self._points)
+            hints = Hints() if self._telling else None
+            transaction = TableTransaction(connection, self._pulses, self._points, hints)
             for work, writes in _grouped(batch):
                 results = work(transaction, [write.item for write in writes])
                 outcomes += [_Outcome(write, result) for write, result in zip(writes, results, strict=True)]
+            if self._telling is not None and hints is not None:
+                for payload in self._telling.payloads(hints):
+                    connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
         transaction.keep()
         return outcomes
 
