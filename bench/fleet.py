@@ -1,8 +1,8 @@
 """Measures what a fleet costs the server: for each size a fresh server, a swarm of real behaviour, and one table row.
 
 Every PC beats every ten seconds, asks for commands as a real agent does, and writes log lines; some get a command.
-Usage: `python bench/fleet.py --pcs 1000,10000,50000,100000 --seconds 600`. It ends with its figures as JSON; `--write
-FILE` keeps the table, the machine and the command line as markdown.
+Usage: `python bench/fleet.py --pcs 1000,10000,50000,100000:600`, where the last size is measured for ten minutes. It
+ends with its figures as JSON; `--write FILE` keeps the table, the machine and the command line as markdown.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COMMANDS_PER_S = 2
 DAY_S = 86_400
 GIB = 1024**3
 HEAD = (
-    *("PCs", "heartbeats/s", "pulls/s", "log lines/s", "p50 ms", "p99 ms", "errors", "false OFFLINE"),
+    *("PCs", "for s", "heartbeats/s", "pulls/s", "log lines/s", "p50 ms", "p99 ms", "errors", "false OFFLINE"),
     *(
         "commands",
         "their p99 ms",
@@ -44,10 +44,9 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asks for."""
+    """What the command line asks for; each of `sizes` is a number of PCs and for how many seconds."""
 
-    pcs: tuple[int, ...]
-    seconds: float
+    sizes: tuple[tuple[int, float], ...]
     logs_per_minute: float
     commands: int | None
     held_pulls: str
@@ -61,6 +60,7 @@ class Measured:
     """One size of fleet."""
 
     pcs: int
+    seconds: float
     server_cpu_pct: float
     own_mib: float
     rss_mib: float
@@ -77,10 +77,10 @@ def main() -> int:
     warning = busy_warning(os.getloadavg()[0], os.cpu_count() or 1)
     with tempfile.TemporaryDirectory(prefix="reco3-fleet-") as folder:
         facts = Table("Machine and versions", ("fact", "value"), machine_facts(Path(folder)))
-    for pcs in options.pcs:
-        tell(f"fleet: {pcs} PCs for {options.seconds:g} s")
+    for pcs, seconds in options.sizes:
+        tell(f"fleet: {pcs} PCs for {seconds:g} s")
         with tempfile.TemporaryDirectory(prefix="reco3-fleet-") as folder:
-            measured.append(_measure(Path(folder), pcs, options))
+            measured.append(_measure(Path(folder), pcs, seconds, options))
         tell(_line(measured[-1]))
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     for each in measured:
@@ -93,8 +93,8 @@ def main() -> int:
 
 def _read_options() -> Options:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pcs", default="1000,10000", help="sizes of the fleet, with commas")
-    parser.add_argument("--seconds", type=float, default=60.0, help="measured for each size, once all PCs have begun")
+    parser.add_argument("--pcs", default="1000,10000", help="sizes of the fleet, with commas; N or N:SECONDS")
+    parser.add_argument("--seconds", type=float, default=60.0, help="measured for each other size, once all have begun")
     parser.add_argument("--logs-per-minute", type=float, default=0.2, help="lines of each PC")
     parser.add_argument(
         "--commands", type=int, help="one each for so many random PCs; default: 1 %% of them, two a second at most"
@@ -104,12 +104,14 @@ def _read_options() -> Options:
     parser.add_argument("--no-pin", action="store_true", help="give server and generator no core of their own")
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the results there as markdown")
     words = parser.parse_args()
-    if words.seconds <= SETTLE_S:
-        parser.error(f"--seconds: expected more than {SETTLE_S:g}")
-    sizes = tuple(int(size) for size in words.pcs.split(","))
+    try:
+        sizes = tuple(_size(text, words.seconds) for text in words.pcs.split(","))
+    except ValueError:
+        parser.error(f"--pcs: expected sizes such as 1000,10000:600, got {words.pcs!r}")
+    if min(seconds for _, seconds in sizes) <= SETTLE_S:
+        parser.error(f"expected more than {SETTLE_S:g} seconds for each size")
     return Options(
-        pcs=sizes,
-        seconds=words.seconds,
+        sizes=sizes,
         logs_per_minute=words.logs_per_minute,
         commands=words.commands,
         held_pulls=words.held_pulls,
@@ -119,22 +121,27 @@ def _read_options() -> Options:
     )
 
 
-def _measure(folder: Path, pcs: int, options: Options) -> Measured:
+def _size(text: str, otherwise_s: float) -> tuple[int, float]:
+    pcs, _, seconds = text.partition(":")
+    return int(pcs), float(seconds) if seconds else otherwise_s
+
+
+def _measure(folder: Path, pcs: int, seconds: float, options: Options) -> Measured:
     server = FleetServer(folder, pcs=pcs, is_pinned=options.is_pinned)
     server.start()
     report_path = folder / "report.json"
     # In proportion: a thousand commands within a minute cost more than the heartbeats of a thousand PCs.
-    some = min(1000, pcs // 100, int(options.seconds * COMMANDS_PER_S))
+    some = min(1000, pcs // 100, int(seconds * COMMANDS_PER_S))
     commands = some if options.commands is None else min(pcs, options.commands)
     more = ["--logs-per-minute", f"{options.logs_per_minute:g}", "--commands", str(commands)]
     more += ["--held-pulls", options.held_pulls, "--start-spread-s", f"{spread_s(pcs):g}"]
     more += ["--workers", str(options.workers)] if options.workers else []
     try:
-        argv = server.swarm_argv(seconds=spread_s(pcs) + options.seconds, report=report_path, more=more)
+        argv = server.swarm_argv(seconds=spread_s(pcs) + seconds, report=report_path, more=more)
         swarm = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
         time.sleep(spread_s(pcs) + SETTLE_S)
         began_at, before, size_before = time.monotonic(), server.usage(), server.database_bytes()
-        _wait(swarm, options.seconds - SETTLE_S)
+        _wait(swarm, seconds - SETTLE_S)
         wall_s, after, size_after = time.monotonic() - began_at, server.usage(), server.database_bytes()
         swarm.wait()
         false_offline = server.count_events("agent_offline")
@@ -142,6 +149,7 @@ def _measure(folder: Path, pcs: int, options: Options) -> Measured:
         server.close()
     return Measured(
         pcs=pcs,
+        seconds=seconds,
         server_cpu_pct=round(100 * (after.cpu_s - before.cpu_s) / wall_s, 1),
         own_mib=round(after.own_mib, 1),
         rss_mib=round(after.rss_mib, 1),
@@ -174,7 +182,7 @@ def _report(options: Options, measured: Sequence[Measured], facts: Table, warnin
         "# Whole fleets on one server",
         "Written by `bench/fleet.py`; do not edit. `README.md` beside this file says how to read it.",
         *([f"**{warning}**"] if warning else []),
-        Table(f"Each size for {options.seconds:g} s", HEAD, tuple(_row(each) for each in measured)).markdown(),
+        Table("Once all PCs had begun", HEAD, tuple(_row(each) for each in measured)).markdown(),
         "- One server process on SQLite, `synchronous=FULL`: a heartbeat is answered when it is on the disk.\n"
         f"- {places}\n"
         "- CPU is that of the whole server process, in percent of one core.\n"
@@ -200,6 +208,7 @@ def _row(measured: Measured) -> tuple[str, ...]:
     beats = report["latency_ms"]["heartbeat"]
     cells: Sequence[object] = (
         f"{measured.pcs:,}",
+        f"{measured.seconds:g}",
         *(f"{rates['heartbeat']:,.0f}", f"{rates['pull']:,.0f}", f"{report['log_lines_per_s']:,.0f}"),
         *(f"{beats['p50']:.1f}", f"{beats['p99']:.1f}", sum(report["errors"].values()), measured.false_offline),
         *(f"{commands['arrived']}/{commands['asked']}", commands["arrival_ms"]["p99"]),
