@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,8 +14,6 @@ from sqlalchemy.engine import URL
 
 from postgresql import Postgres
 from servers import ServerProcess, agent_headers, read_answer
-
-pytestmark = pytest.mark.xdist_group("neighbours")
 
 OPERATOR = {"X-API-Key": "the-operators-key"}
 HEARTBEAT = {"platform": "linux", "version": "1", "metrics": {"mode": "NORMAL"}}
@@ -159,10 +158,34 @@ def test_whoever_is_disabled_at_one_process_is_shown_the_door_at_the_other(pair:
     assert pair.other.get("/api/session", **cookie).status == 401
 
 
+def test_one_of_two_processes_leads_and_the_other_takes_over_when_it_is_killed(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    database = postgres.new_database().set(drivername="postgresql")
+    settings = {"RECO3_DATABASE_URL": database.render_as_string(hide_password=False), "API_KEY": OPERATOR["X-API-Key"]}
+    servers = [ServerProcess(tmp_path / name, **settings).start() for name in ("first", "second")]
+    pair = Pair(servers[0], servers[1], database)
+    leads = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = "
+    leads += "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    try:
+        wait_until(lambda: pair.sql(leads) == [(1,)])
+        assert pair.one.say("/agent/heartbeat", HEARTBEAT).status == 200
+        pair.one.kill()
+        # Half a minute later it is announced, once, by the one that is left.
+        pair.sql("UPDATE agent_status SET last_seen = now() - interval '1 minute'")
+
+        silent = "SELECT count(*) FROM audit_log WHERE event_type = 'agent_offline'"
+        wait_until(lambda: pair.sql(silent) == [(1,)])
+        assert pair.sql(leads) == [(1,)]
+    finally:
+        pair.one.kill()
+        pair.other.stop()
+
+
 def test_what_was_said_while_the_line_was_down_is_caught_up_with(pair: Pair) -> None:
     enrol(pair.one, "pc-10", "key-of-pc-10")
     wait_until(lambda: heartbeat(pair.other, "pc-10", "key-of-pc-10") == 200)
-    listening = "query LIKE 'LISTEN%' AND datname = current_database()"
+    listening = "application_name = 'reco3-listener' AND datname = current_database()"
 
     pair.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {listening}")
     wait_until(lambda: "neighbours_not_heard" in pair.other.log_text())

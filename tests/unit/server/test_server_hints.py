@@ -44,7 +44,7 @@ def test_a_thousand_of_everything_is_told_whole_in_notifications_that_postgresql
     names = {f"{LONGEST_ID}{number:04}" for number in range(1_000)}
     hints.orders |= names
     hints.keys |= names
-    hints.dismissed |= {"ä" * 32 + f"{number:04}" for number in range(100)}
+    hints.dismissed |= {"🙂" * 60 + f"{number:04}" for number in range(100)}
     hints.show("commands", sorted(names))
     hints.has_trust_changes = True
     telling = Telling()

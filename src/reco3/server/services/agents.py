@@ -61,6 +61,7 @@ class AgentService:
         self._fleet_size = 0
         self._watch = FleetWatch()
         self._scanned_at: datetime | None = None
+        self._was_leading = False
 
     async def record_heartbeat(self, taken: TakenHeartbeat) -> None:
         """Store a heartbeat; returns once it is durable."""
@@ -90,14 +91,17 @@ class AgentService:
     async def sweep_offline(self) -> float:
         """Announce every PC that has gone silent; returns after how many seconds to sweep again."""
         now = self._outside.clock()
-        if self._is_rescan_due(now):
+        # One process says it for all; the others keep their silent, and whoever takes the lead looks for himself.
+        is_leading = self._outside.store.is_leading
+        if self._is_rescan_due(now) or (is_leading and not self._was_leading):
             self._watch.load(await self._outside.store.read(lambda tx: tx.agents.online()))
             self._scanned_at = now
+        self._was_leading = is_leading
         silent = self._watch.silent_since(offline_cutoff(now))
-        if silent:
+        if silent and is_leading:
             await self._announce_offline(silent, now)
         self._fleet_size = await self._outside.store.read(lambda tx: tx.agents.count())
-        return _next_sweep_s(self._watch.earliest, now)
+        return _next_sweep_s(self._watch.earliest, now) if is_leading else SWEEP_PERIOD_S
 
     def _is_rescan_due(self, now: datetime) -> bool:
         # What another process or a person wrote is found by looking at the whole table once in a while.

@@ -194,7 +194,7 @@ class CommandService:
     async def sweep(self) -> float:
         """End what has waited or been silent for too long; returns after how many seconds to look again."""
         now = self._outside.clock()
-        due = await self._outside.store.read(lambda tx: _overdue(tx, now))
+        due = await self._outside.store.read(lambda tx: _overdue(tx, now)) if self._outside.store.is_leading else []
         if due:
             for command in await self._outside.store.write(lambda tx: _end_overdue(tx, now)):
                 self._outside.announcer.announce("commands", command.agent_id)

@@ -46,9 +46,12 @@ class NeighbourService:
         self._agent_keys = agent_keys
         self._trust_changes = trust_changes
         self._jobs: set[asyncio.Task[None]] = set()
+        self._is_closing = False
 
     def hear(self, news: News) -> None:
         """A transaction of some process is durable."""
+        if self._is_closing:
+            return
         if news.keys:
             # Even our own: between reading a key and going by it another process may have changed it again.
             self._begin(self._adopt(news.keys))
@@ -66,11 +69,14 @@ class NeighbourService:
 
     def catch_up(self) -> None:
         """The line was silent for a while: anything may have been written."""
+        if self._is_closing:
+            return
         self._begin(self._adopt(None))
         self._begin(self._trust_changes.load_revision())
 
     async def close(self) -> None:
         """Hear no more."""
+        self._is_closing = True
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)

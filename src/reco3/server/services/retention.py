@@ -51,6 +51,8 @@ class RetentionService:
 
     async def prune(self) -> None:
         """Delete everything that is too old; each resolution of the history once an hour, coarse ones more rarely."""
+        if not self._outside.store.is_leading:
+            return
         now = self._outside.clock()
         for resolution_s, duration in self._retention.history.by_resolution().items():
             if now >= self._history_due_at.get(resolution_s, now):

@@ -124,6 +124,11 @@ class Database:
         """Whether other server processes may write to the same database."""
         return not self._is_sqlite
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process does what must be done once for all processes on the database."""
+        return self._listener is None or self._listener.is_leading
+
     async def read(self, query: Callable[[TableTransaction], ResultT]) -> ResultT:
         """Run a query on a connection that cannot write.
 

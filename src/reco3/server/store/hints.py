@@ -7,14 +7,15 @@ The notification is part of the transaction: PostgreSQL sends it when, and only 
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from reco3.server.services.neighbours import News
 
 CHANNEL = "reco3"
-# A payload must be shorter than 8,000 bytes; an id has up to 64, and a few more as JSON.
+# A payload must be shorter than 8,000 bytes.
+MOST_BYTES = 6_000
 MOST_IDS = 50
 MOST_TOLD = 10
 WITHIN_S = 0.25
@@ -83,7 +84,7 @@ class Telling:
         whole = _Payload(
             self.process,
             topics=sorted(hints.topics),
-            agent_ids=list(hints.agent_ids),
+            agent_ids=next(_parts(hints.agent_ids), []),
             has_trust_changes=hints.has_trust_changes,
         )
         parts = [whole] if whole.topics or whole.has_trust_changes else []
@@ -116,5 +117,16 @@ class Telling:
         return True
 
 
-def _parts(ids: list[str]) -> list[list[str]]:
-    return [ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS)]
+def _parts(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids in lists that fit a notification, whatever is in them."""
+    part: list[str] = []
+    size_bytes = 0
+    for one in ids:
+        more_bytes = len(_encode(one)) + 1
+        if part and size_bytes + more_bytes > MOST_BYTES:
+            yield part
+            part, size_bytes = [], 0
+        part.append(one)
+        size_bytes += more_bytes
+    if part:
+        yield part

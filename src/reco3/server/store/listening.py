@@ -1,5 +1,8 @@
 """The line on which other server processes are heard: one connection of its own that does nothing but listen.
 
+One of the processes leads: it alone does what must be done once, such as announcing who is silent. The lead is a lock
+of that connection, so it ends with the connection, however the process ends
+(https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS).
 It refuses to pretend that nothing was said while the line was down: whoever listens is told that it was.
 """
 
@@ -15,9 +18,17 @@ from sqlalchemy.engine import URL
 from reco3.server.store.hints import CHANNEL
 
 LOOK_UP_EVERY_S = 0.5
+# A number of our own that nobody else on this database should lock: "reco3" as ASCII.
+LEAD = 0x7265636F33
 CALL_AGAIN_AFTER_S = 2.0
 # A line that broke without a word is noticed within half a minute, instead of the system's two hours.
-_ALIVE = {"connect_timeout": "10", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3"}
+_LINE = {
+    "application_name": "reco3-listener",
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
 
 Heard = Callable[[str], None]
 Missed = Callable[[], None]
@@ -26,18 +37,23 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """Listens on a thread of its own and tells the event loop."""
+    """Listens on a thread of its own and tells the event loop.
+
+    `is_leading` says whether this process leads; who has not begun to listen has no neighbours, and does.
+    """
 
     def __init__(self, url: URL) -> None:
-        plain = url.set(drivername="postgresql").update_query_dict(_ALIVE)
+        plain = url.set(drivername="postgresql").update_query_dict(_LINE)
         self._address = plain.render_as_string(hide_password=False)
         self._is_closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_down = False
+        self.is_leading = True
 
     def start(self, *, heard: Heard, missed: Missed) -> None:
         """Call `heard` with each notification and `missed` after each silence, on the running loop."""
         loop = asyncio.get_running_loop()
+        self.is_leading = False
         self._thread = threading.Thread(
             target=self._run, args=(loop, heard, missed), name="reco3-listener", daemon=True
         )
@@ -57,9 +73,11 @@ class Listener:
                     self._note_up()
                     _tell(loop, missed)
                     while not self._is_closing.is_set():
+                        self.is_leading = self.is_leading or _takes_the_lead(connection)
                         for note in connection.notifies(timeout=LOOK_UP_EVERY_S):
                             _tell(loop, heard, note.payload)
             except psycopg.Error as err:
+                self.is_leading = False
                 self._note_down(err)
                 self._is_closing.wait(CALL_AGAIN_AFTER_S)
 
@@ -72,6 +90,11 @@ class Listener:
         if self._is_down:
             self._is_down = False
             log.warning("neighbours_heard_again")
+
+
+def _takes_the_lead(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (LEAD,)).fetchone()
+    return row is not None and row[0] is True
 
 
 def _tell(loop: asyncio.AbstractEventLoop, told: Callable[..., None], *words: str) -> None:
