@@ -20,7 +20,7 @@ from processes import BIN, GENERATOR_CORE, ROOT, SERVER_CORE, answers, free_port
 MIB = 1024 * 1024
 # Each PC of its own has two connections; beyond this many the server's 20,000 descriptors would not do.
 MOST_OWN_PCS = 7_000
-SHARED_CONNECTIONS = 1024
+SHARED_CONNECTIONS = 4096
 STARTS_PER_S = 1_000
 HEARTBEAT_S = 10
 

@@ -34,7 +34,7 @@ SCRIPTS = (
         full=("--pcs", "1000,10000", "--seconds", "40"),
         quick=("--pcs", "100", "--seconds", "12"),
         limit_s=300,
-        note="The short form; `python bench/fleet.py --pcs 1000,10000,50000,100000:600 --no-pin --workers 2` is the long one.",
+        note="The short form; FLEETS.md beside this file has a long one, and says how it was measured.",
     ),
     Script(
         name="history",
