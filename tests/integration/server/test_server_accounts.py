@@ -288,14 +288,29 @@ async def test_an_address_that_guesses_at_many_names_must_wait_and_no_other(serv
     assert (await services.operators.log_in_with_password("alice", PASSWORD, remote="198.51.100.1")).token
 
 
-async def test_guesses_that_run_at_the_same_moment_count_for_each_other(services: Rig) -> None:
+async def test_guesses_that_run_at_the_same_moment_count_for_each_other(
+    services: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await joined(services)
-    guesses = [f"wrong-{number}" for number in range(13)]
+    all_compare, compared = asyncio.Event(), 0
 
-    outcomes = await asyncio.gather(
-        *(services.operators.log_in_with_password("alice", one, remote=REMOTE) for one in [*guesses, PASSWORD]),
-        return_exceptions=True,
-    )
+    async def is_right(password: str, _stored: str | None) -> bool:
+        nonlocal compared
+        compared += 1
+        await all_compare.wait()
+        return password == PASSWORD
+
+    async def guessing(password: str) -> asyncio.Task[object]:
+        before = compared
+        guess = asyncio.create_task(services.operators.log_in_with_password("alice", password, remote=REMOTE))
+        while compared == before:  # noqa: ASYNC110 - until it is being compared, so that the right one comes last
+            await asyncio.sleep(0.001)
+        return guess
+
+    monkeypatch.setattr(services.operators.passwords, "is_right", is_right)
+    flood = [await guessing(one) for one in (*(f"wrong-{number}" for number in range(13)), PASSWORD)]
+    all_compare.set()
+    outcomes = await asyncio.gather(*flood, return_exceptions=True)
 
     assert sum(isinstance(one, Unauthorized) for one in outcomes) == 10
     assert sum(isinstance(one, TooManyRequests) for one in outcomes) == 4
