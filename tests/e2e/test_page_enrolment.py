@@ -59,6 +59,7 @@ def test_an_empty_fleet_leads_to_a_token_and_to_what_to_run_on_each_system(
     server: PageServer, admin_page: Page
 ) -> None:
     server.access.needs_proof = True
+    expect(admin_page.get_by_label("Its name")).to_be_focused()
     admin_page.get_by_label("Its name").fill("pc-7")
     admin_page.get_by_role("button", name="Make a token").click()
     admin_page.get_by_label("API key").fill("right-key")

@@ -6,7 +6,7 @@ import { computed, html, signal } from "../vendor/preact-htm-signals.js";
 import { fetchAgents } from "./api.js";
 import { Icon } from "./icons.js";
 import { canAct } from "./live.js";
-import { place } from "./places.js";
+import { place, wantsEnrolment } from "./places.js";
 import { loadTone, wholePercentText, isNumber } from "./quantities.js";
 import { coalesced } from "./refreshing.js";
 import { isAdmin } from "./roles.js";
@@ -234,6 +234,7 @@ function FilterBox({ page }) {
 }
 
 function openAccess() {
+  wantsEnrolment.value = true;
   place.value = "access";
 }
 

@@ -2,11 +2,12 @@
  * Lets a PC in: makes a token that is good once, and says what to run on the PC. For administrators.
  * It refuses to write the token into a command line, where others on the PC could read it.
  */
-import { html, signal, useEffect, useState } from "../vendor/preact-htm-signals.js";
+import { html, signal, useEffect, useRef, useState } from "../vendor/preact-htm-signals.js";
 import { createEnrolmentToken, fetchEnrolmentTokens, revokeEnrolmentToken } from "./api.js";
 import { Copyable } from "./copying.js";
 import { useSending } from "./dialogs.js";
 import { canAct } from "./live.js";
+import { wantsEnrolment } from "./places.js";
 import { withProof } from "./proofs.js";
 import { oneLine } from "./texts.js";
 import { momentText } from "./times.js";
@@ -56,6 +57,12 @@ function NewTokenForm() {
     await refreshEnrolments();
   };
   const { busy, problem, confirm } = useSending(make, () => {});
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  useEffect(() => {
+    if (!wantsEnrolment.peek()) return;
+    wantsEnrolment.value = false;
+    input.current?.focus();
+  }, []);
   /** @param {Event} event */
   const submit = (event) => {
     event.preventDefault();
@@ -70,7 +77,7 @@ function NewTokenForm() {
   return html`<form class="panel-form" onSubmit=${submit}>
     <label class="field">
       <span>Its name</span>
-      <input class="input" type="text" maxlength="64" required pattern="[A-Za-z0-9._\\-]+" title="letters, digits, dots, dashes and underscores" placeholder="pc-001" autocapitalize="none" spellcheck=${false} value=${agentId} onInput=${takeName} />
+      <input ref=${input} class="input" type="text" maxlength="64" required pattern="[A-Za-z0-9._\\-]+" title="letters, digits, dots, dashes and underscores" placeholder="pc-001" autocapitalize="none" spellcheck=${false} value=${agentId} onInput=${takeName} />
     </label>
     <label class="choice"><input type="checkbox" checked=${mayReplace} onChange=${turn} /><span>It takes the place of a PC of this name, whose key ends</span></label>
     <button type="submit" class="button" disabled=${busy || !canAct.value}>Make a token</button>

@@ -7,3 +7,5 @@ import { signal } from "../vendor/preact-htm-signals.js";
 /** @typedef {"dashboard" | "access"} Place */
 
 export const place = signal(/** @type {Place} */ ("dashboard"));
+/** Whether somebody came to the other half to let a PC in, and should find himself there. */
+export const wantsEnrolment = signal(false);
