@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -204,3 +204,15 @@ def read_answer(connection: http.client.HTTPConnection) -> Answer:
     response = connection.getresponse()
     headers = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, headers, response.read())
+
+
+@contextlib.contextmanager
+def held_pull(
+    server: ServerProcess, agent_id: str, key: str, *, path: str = "/agent/pull?wait=20&journal=j"
+) -> Iterator[http.client.HTTPConnection]:
+    """A pull that the server holds open by now."""
+    with contextlib.closing(server.connection()) as connection:
+        connection.request("GET", path, headers=agent_headers(agent_id, key))
+        for _ in range(2):  # Two requests later, what came before them has been taken up.
+            server.get("/health")
+        yield connection

@@ -36,6 +36,17 @@ def locked_world(tmp_path: Path) -> Iterator[World]:
     yield from _running_world(tmp_path, apply_enabled=False)
 
 
+@pytest.fixture
+def server_only(tmp_path: Path) -> Iterator[World]:
+    """A server without any PC."""
+    world = World(tmp_path)
+    try:
+        world.start_server()
+        yield world
+    finally:
+        world.tear_down()
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A real Chromium; missing, its tests skip on a laptop and fail in CI.

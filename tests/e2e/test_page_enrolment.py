@@ -38,17 +38,6 @@ def admin_page(server: PageServer, open_page: OpenPage) -> Page:
 
 
 @pytest.fixture
-def server_only(tmp_path: Path) -> Iterator[World]:
-    """A server without any PC."""
-    world = World(tmp_path)
-    try:
-        world.start_server()
-        yield world
-    finally:
-        world.tear_down()
-
-
-@pytest.fixture
 def ann(chromium: Browser) -> Iterator[Person]:
     person = sit_down(chromium, "ann")
     yield person

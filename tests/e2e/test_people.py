@@ -1,7 +1,6 @@
 """Accounts in a real Chromium on the real server: invited, logged in, proved again, disabled."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from page_people import DESK, PASSWORD, PHONE, Person, accept, invite, make_key, sit_down
@@ -16,17 +15,6 @@ FILL_AT_ONCE = """(words) => {
     input.dispatchEvent(new Event("input", { bubbles: true }));
   }
 }"""
-
-
-@pytest.fixture
-def server_only(tmp_path: Path) -> Iterator[World]:
-    """A server without any PC."""
-    world = World(tmp_path)
-    try:
-        world.start_server()
-        yield world
-    finally:
-        world.tear_down()
 
 
 @pytest.fixture

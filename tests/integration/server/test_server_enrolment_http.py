@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import http.client
 import json
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from servers import AGENT_KEYS, Answer, ServerProcess, agent_headers, read_answer
+from servers import AGENT_KEYS, Answer, ServerProcess, agent_headers, held_pull, read_answer
 
 OPERATOR = {"X-API-Key": "the-operators-key"}
 KEY, NEXT_KEY = "a-key-of-the-pc", "the-next-key"
@@ -55,18 +54,6 @@ def enrol(server: ServerProcess, token: str, agent_id: str | None = "pc-9", *, k
 
 def heartbeat(server: ServerProcess, agent_id: str, key: str) -> int:
     return server.request("POST", "/agent/heartbeat", body=HEARTBEAT, headers=agent_headers(agent_id, key)).status
-
-
-@contextlib.contextmanager
-def held_pull(
-    server: ServerProcess, agent_id: str, key: str, *, path: str = "/agent/pull?wait=20&journal=j"
-) -> Iterator[http.client.HTTPConnection]:
-    """A pull that the server holds open by now."""
-    with contextlib.closing(server.connection()) as connection:
-        connection.request("GET", path, headers=agent_headers(agent_id, key))
-        for _ in range(2):  # Two requests later, what came before them has been taken up.
-            server.get("/health")
-        yield connection
 
 
 def test_a_key_works_at_once_after_enrolment_on_both_ways(server: ServerProcess) -> None:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from postgresql import Postgres
-from servers import ServerProcess, agent_headers, read_answer
+from servers import AGENT_KEYS, ServerProcess, agent_headers, held_pull, read_answer
 
 OPERATOR = {"X-API-Key": "the-operators-key"}
 HEARTBEAT = {"platform": "linux", "version": "1", "metrics": {"mode": "NORMAL"}}
@@ -71,10 +71,7 @@ def heartbeat(server: ServerProcess, agent_id: str, key: str) -> int:
 
 def test_a_command_reaches_the_pull_that_is_held_at_the_other_process(pair: Pair) -> None:
     assert pair.one.say("/agent/heartbeat", HEARTBEAT).status == 200
-    with contextlib.closing(pair.other.connection()) as connection:
-        connection.request("GET", "/agent/pull?wait=25&journal=j", headers=agent_headers())
-        for _ in range(2):  # Two requests later, what came before them has been taken up.
-            pair.other.get("/health")
+    with held_pull(pair.other, "pc-001", AGENT_KEYS["pc-001"]) as connection:
         began = time.monotonic()
         body = {"agent_id": "pc-001", "type": "SET_MODE", "payload": {"mode": "SAFE"}}
         asked = pair.one.post("/api/agent-commands", body, **OPERATOR)
@@ -98,10 +95,7 @@ def test_a_pc_that_enrolled_at_one_process_is_known_to_the_other_until_its_key_i
 def test_a_pull_held_with_a_key_that_is_revoked_elsewhere_is_refused(pair: Pair) -> None:
     enrol(pair.one, "pc-8", "key-of-pc-8")
     wait_until(lambda: heartbeat(pair.other, "pc-8", "key-of-pc-8") == 200)
-    with contextlib.closing(pair.other.connection()) as connection:
-        connection.request("GET", "/agent/pull?wait=25&journal=j", headers=agent_headers("pc-8", "key-of-pc-8"))
-        for _ in range(2):
-            pair.other.get("/health")
+    with held_pull(pair.other, "pc-8", "key-of-pc-8") as connection:
         pair.one.post("/api/r3/agent/pc-8/revoke-key", {"reason": "stolen"}, **OPERATOR)
 
         # What a revoked key hears on the express lane is that it should come again, and then it is refused.
@@ -112,11 +106,7 @@ def test_a_pull_held_with_a_key_that_is_revoked_elsewhere_is_refused(pair: Pair)
 def test_a_key_in_anothers_place_ends_that_one_at_the_other_process_too(pair: Pair) -> None:
     enrol(pair.one, "pc-9", "first-key")
     wait_until(lambda: heartbeat(pair.other, "pc-9", "first-key") == 200)
-    with contextlib.closing(pair.other.connection()) as connection:
-        connection.request("GET", "/agent/pull?wait=25&journal=j", headers=agent_headers("pc-9", "first-key"))
-        for _ in range(2):
-            pair.other.get("/health")
-
+    with held_pull(pair.other, "pc-9", "first-key") as connection:
         enrol(pair.one, "pc-9", "second-key", may_replace=True)
 
         assert read_answer(connection).status in (401, 503)
