@@ -32,7 +32,9 @@ class Demo:
         return int((self.folder / "reco3-demo.pid").read_text())
 
     def log(self) -> str:
-        return (self.folder / "reco3-demo.log").read_text()
+        """What it has logged: nothing at first, as `start` answers before the service has opened its file."""
+        path = self.folder / "reco3-demo.log"
+        return path.read_text() if path.exists() else ""
 
     def starts(self) -> list[tuple[int, int]]:
         return self._numbers("starts.log")
