@@ -129,6 +129,17 @@ async def test_what_may_wait_is_written_once_enough_are_together(store: Database
 
 
 @pytest.mark.usefixtures("endless_patience")
+async def test_enough_are_never_left_waiting_however_they_meet_the_writer(store: Database) -> None:
+    for turn in range(100):
+        await store.write(adding(f"before-{turn}"))
+        # The first wakes the writer, who counts who is there while the others still come.
+        async with asyncio.timeout(GATE_DEADLINE_S):
+            await asyncio.gather(*posted(store, *(f"{turn}-{n}" for n in range(writer.COMPANY))))
+
+    assert len(await stored_names(store)) == 100 * (1 + writer.COMPANY)
+
+
+@pytest.mark.usefixtures("endless_patience")
 async def test_what_may_not_wait_takes_along_what_may(store: Database) -> None:
     await store.write(adding("before"))
     commits = counted_commits(store)

@@ -31,7 +31,7 @@ MAX_BATCH = 2_000
 # So long a queue means seconds of waiting: what can wait, such as log lines, is better sent again later.
 MANY_WAITING = 5_000
 
-# A patient write waits until so long after the last transaction, or until so many are together; nothing else waits.
+# A patient write waits until so long after the last transaction, or until so many wait; nothing else waits.
 PATIENCE_S = 0.025
 COMPANY = 32
 
@@ -71,6 +71,8 @@ class Writer:
         self._points = points
         self._pulses = PulseCache() if points else None
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._hurry = threading.Event()
+        self._wanted = COMPANY
         self._thread = threading.Thread(target=self._run, name="reco3-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_open = False
@@ -106,6 +108,9 @@ class Writer:
         if self._waiting.qsize() >= MAX_WAITING:
             raise Busy("Too many writes are waiting; send this again in a moment.")
         self._waiting.put(_Write(work, item, told, is_patient))
+        # What is patient wakes nobody: a wake-up for each heartbeat costs more than the heartbeat.
+        if (not is_patient or self._waiting.qsize() >= self._wanted) and not self._hurry.is_set():
+            self._hurry.set()
 
     @property
     def is_busy(self) -> bool:
@@ -117,6 +122,7 @@ class Writer:
         if self._is_open:
             self._is_open = False
             self._waiting.put(None)
+            self._hurry.set()
             self._thread.join()
 
     def _run(self) -> None:
@@ -132,19 +138,32 @@ class Writer:
         if first is None:
             return [], True
         batch = [first]
-        waits_until = self._wrote_at + PATIENCE_S if first.is_patient else 0.0
+        # Whoever brings something after this calls again; what was brought before is in the queue by now.
+        self._hurry.clear()
+        is_last = self._drain_into(batch)
+        if not is_last and all(write.is_patient for write in batch):
+            self._wait_for_company(COMPANY - len(batch))
+            is_last = self._drain_into(batch)
+        return batch, is_last
+
+    def _wait_for_company(self, wanted: int) -> None:
+        wait_s = self._wrote_at + PATIENCE_S - time.monotonic()
+        self._wanted = wanted
+        # What came before it was said how many are wanted is counted here.
+        if wait_s > 0 and self._waiting.qsize() < wanted:
+            self._hurry.wait(wait_s)
+
+    def _drain_into(self, batch: list[_Write]) -> bool:
+        """Take what waits; returns whether it was the last that will ever come."""
         while len(batch) < MAX_BATCH:
-            wait_s = waits_until - time.monotonic() if len(batch) < COMPANY else 0.0
             try:
-                write = self._waiting.get(timeout=wait_s) if wait_s > 0 else self._waiting.get_nowait()
+                write = self._waiting.get_nowait()
             except queue.Empty:
-                break
+                return False
             if write is None:
-                return batch, True
+                return True
             batch.append(write)
-            if not write.is_patient:
-                waits_until = 0.0
-        return batch, False
+        return False
 
     def _commit(self, batch: Sequence[_Write]) -> list[_Outcome]:
         try:
