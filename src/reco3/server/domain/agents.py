@@ -110,8 +110,13 @@ def read_heartbeat(agent_id: str, heartbeat: Heartbeat, payload_json: str, at: d
     Raises:
         BadInput: a number that no PC can have, or a text that is too long.
     """
+    check_metrics(heartbeat.metrics)
+    return reduce_heartbeat(agent_id, heartbeat, payload_json, at)
+
+
+def reduce_heartbeat(agent_id: str, heartbeat: Heartbeat, payload_json: str, at: datetime) -> TakenHeartbeat:
+    """Reduce a heartbeat whose metrics were checked to what is kept."""
     metrics = heartbeat.metrics
-    check_metrics(metrics)
     return TakenHeartbeat(
         agent_id,
         at,

@@ -43,15 +43,15 @@ def check_metrics(metrics: Metrics) -> None:
         raise BadInput("metrics.processes", f"expected at most {MAX_PROCESSES} entries, got {len(metrics.processes)}")
 
 
-_TEXTS = ("platform", "hostname", "mode", "journal", "trust_version")
-_NUMBERS = tuple(
-    field.name for field in fields(Metrics) if field.name not in (*_TEXTS, "apply_enabled", "processes", "interfaces")
+TEXTS = ("platform", "hostname", "mode", "journal", "trust_version")
+NUMBERS = tuple(
+    field.name for field in fields(Metrics) if field.name not in (*TEXTS, "apply_enabled", "processes", "interfaces")
 )
-_numbers, _texts = attrgetter(*_NUMBERS), attrgetter(*_TEXTS)
+_numbers, _texts = attrgetter(*NUMBERS), attrgetter(*TEXTS)
 
 
 def _name_the_fault(metrics: Metrics) -> None:
-    for name in (*_NUMBERS, *_TEXTS):
+    for name in (*NUMBERS, *TEXTS):
         _check_value(name, getattr(metrics, name))
 
 

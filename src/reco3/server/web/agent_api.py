@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -21,8 +22,7 @@ from reco3.protocol.limits import (
     MAX_LOGS_BODY_BYTES,
     MAX_PULL_WAIT_S,
 )
-from reco3.protocol.messages import CommandReport, Heartbeat, LogBatch
-from reco3.server.domain.agents import read_heartbeat
+from reco3.protocol.messages import CommandReport, LogBatch
 from reco3.server.domain.commands import AgentReport, ReportStatus, bounded_result
 from reco3.server.domain.errors import BadInput, NotFound
 from reco3.server.services.agents import AgentService
@@ -32,16 +32,14 @@ from reco3.server.services.reports import ReportService
 from reco3.server.services.trust_changes import TrustChangeService
 from reco3.server.web.audiences import AGENT, Audience, Kind, serves
 from reco3.server.web.connections import Crowd
-from reco3.server.web.decoding import quick_decoder
 from reco3.server.web.errors import bad_json, json_answer
+from reco3.server.web.heartbeats import heartbeat_of
 from reco3.server.web.shapes import pull_shape, time_text
 
 MessageT = TypeVar("MessageT")
 
-_decode_heartbeat = quick_decoder(Heartbeat)
 decode_logs = msgspec.json.Decoder(LogBatch).decode
 _decode_report = msgspec.json.Decoder(CommandReport).decode
-_encode = msgspec.json.Encoder().encode
 
 LOGS_AUDIENCE = Audience(Kind.AGENT, max_body_bytes=MAX_LOGS_BODY_BYTES)
 
@@ -86,8 +84,7 @@ class AgentApi:
     async def heartbeat(self, request: Request) -> Response:
         """Take a heartbeat; answered once it is durable."""
         now = self._clock()
-        heartbeat = decoded(_decode_heartbeat, await request.body())
-        taken = read_heartbeat(request.state.caller, heartbeat, _encode(heartbeat).decode(), now)
+        taken = decoded(partial(heartbeat_of, request.state.caller, at=now), await request.body())
         await self._agents.record_heartbeat(taken)
         answer: dict[str, object] = {"status": "ok", "server_time": time_text(now)}
         if self._deliveries.has_news(taken.agent_id):

@@ -20,8 +20,6 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from reco3.protocol.limits import LEFT_ALONE_S
-from reco3.protocol.messages import Heartbeat
-from reco3.server.domain.agents import read_heartbeat
 from reco3.server.domain.commands import NOTHING, Pulled
 from reco3.server.domain.errors import Reco3Error
 from reco3.server.services.agent_keys import AgentKeyService
@@ -32,8 +30,8 @@ from reco3.server.services.trust_changes import TrustChangeService
 from reco3.server.services.wakeups import Wake, Wakeups
 from reco3.server.web.agent_api import decode_logs, stored_shape
 from reco3.server.web.connections import Crowd
-from reco3.server.web.decoding import quick_decoder
 from reco3.server.web.express_requests import ExpressRequest, read_request
+from reco3.server.web.heartbeats import heartbeat_of
 from reco3.server.web.shapes import pull_shape, time_text
 
 FIRST_REQUEST_S = 10.0
@@ -43,7 +41,6 @@ MAX_UNREAD_BYTES = 256 * 1024
 
 log = logging.getLogger(__name__)
 
-_decode_heartbeat = quick_decoder(Heartbeat)
 _encode = msgspec.json.Encoder().encode
 _ANSWER = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncache-control: no-store\r\n%bcontent-length: %d\r\n\r\n%b"
 _BUSY = b'{"error":"busy","message":"The database cannot write now; nothing was stored. Send this again in a moment."}'
@@ -218,8 +215,7 @@ class ExpressProtocol(asyncio.Protocol):
     def _take_heartbeat(self, agent_id: str, body: bytes) -> bool:
         lane = self._lane
         try:
-            heartbeat = _decode_heartbeat(body)
-            taken = read_heartbeat(agent_id, heartbeat, _encode(heartbeat).decode(), lane.clock())
+            taken = heartbeat_of(agent_id, body, lane.clock())
             lane.services.agents.post_heartbeat(taken, told=self._heartbeat_told)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Reco3Error):
             return False

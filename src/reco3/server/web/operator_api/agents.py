@@ -1,6 +1,5 @@
 """PCs and their history, as operators read them."""
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -18,6 +17,7 @@ from reco3.server.services.history import HistoryPage, HistoryPoint, HistoryServ
 from reco3.server.services.ports import Clock
 from reco3.server.web.audiences import operators, serves
 from reco3.server.web.errors import json_answer
+from reco3.server.web.heartbeats import kept_heartbeat
 from reco3.server.web.shapes import optional_time_text, time_text
 
 HISTORY_BY_DEFAULT = timedelta(hours=24)
@@ -71,6 +71,7 @@ def _page_shape(page: AgentPage, limit: int) -> dict[str, object]:
 
 def _agent_shape(view: AgentView) -> dict[str, object]:
     agent, errors = view.agent, view.errors
+    payload_json, metrics = kept_heartbeat(agent.payload_json)
     return {
         "agent_id": agent.agent_id,
         "status": AgentStatus(view.status),
@@ -79,8 +80,8 @@ def _agent_shape(view: AgentView) -> dict[str, object]:
         "version": agent.version,
         "mode": agent.mode,
         "apply_enabled": agent.apply_enabled,
-        "payload_json": agent.payload_json,
-        "metrics": json.loads(agent.payload_json).get("metrics") or {},
+        "payload_json": payload_json,
+        "metrics": metrics,
         "recent_error_count": errors.count if errors else 0,
         "last_error": errors.last_msg if errors else None,
         "last_error_at": optional_time_text(errors.last_at) if errors else None,
