@@ -28,6 +28,8 @@ class Transport(asyncio.Transport):
 
 
 class AllKeys:
+    changes = 0
+
     def is_valid(self, _agent_id: str, _key: str) -> bool:
         return True
 

@@ -1,6 +1,7 @@
 """The express lane over real connections: what goes through it is what the ordinary way would do, only quicker."""
 
 import contextlib
+import hashlib
 import json
 import socket
 from collections.abc import Iterator
@@ -98,6 +99,96 @@ def test_many_requests_follow_each_other_on_one_connection(quiet: ServerProcess)
             assert answer(connection)[0] == 200
         connection.sendall(plain("GET /agent/pull?wait=1"))
         assert answer(connection) == (200, {"commands": []})
+
+
+def our_own(agent_id: str, key: str, body: bytes, *, length: str | None = None) -> bytes:
+    """A heartbeat as our own agent writes it."""
+    head = f"POST /agent/heartbeat HTTP/1.1\r\nHost: reco3\r\nX-AGENT-ID: {agent_id}\r\nX-API-Key: {key}\r\n"
+    return f"{head}Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
+
+
+def cpu_of(server: ServerProcess, agent_id: str) -> float | None:
+    shown = {agent["agent_id"]: agent for agent in server.get("/api/r3/agents").json["agents"]}
+    cpu_percent: float | None = shown[agent_id]["metrics"]["cpu_percent"] if agent_id in shown else None
+    return cpu_percent
+
+
+@pytest.mark.parametrize("between", [b"", LOGS, ODD_LOGS, plain("GET /agent/pull?wait=1", agent_id="pc-002")])
+def test_each_heartbeat_of_our_own_agent_is_stored_whatever_comes_between(quiet: ServerProcess, between: bytes) -> None:
+    key = AGENT_KEYS["pc-001"]
+    with connected(quiet) as connection:
+        for cpu in (b"1.5", b"22.25", b"3.5"):
+            connection.sendall(our_own("pc-001", key, b'{"metrics":{"cpu_percent":%b}}' % cpu))
+            assert was_express(connection)
+            assert cpu_of(quiet, "pc-001") == float(cpu)
+            if between:
+                connection.sendall(between)
+                assert answer(connection)[0] == 200
+
+
+def test_two_pcs_behind_one_connection_are_never_taken_for_each_other(quiet: ServerProcess) -> None:
+    one, other = AGENT_KEYS["pc-001"], AGENT_KEYS["pc-002"]
+    with connected(quiet) as connection:
+        for turn in (10, 20):
+            connection.sendall(our_own("pc-001", one, b'{"metrics":{"cpu_percent":%d}}' % turn))
+            assert answer(connection)[0] == 200
+            connection.sendall(our_own("pc-002", other, b"no heartbeat"))
+            assert answer(connection)[0] == 400
+            connection.sendall(our_own("pc-002", other, b'{"metrics":{"cpu_percent":%d}}' % (turn + 1)))
+            assert answer(connection)[0] == 200
+            assert (cpu_of(quiet, "pc-001"), cpu_of(quiet, "pc-002")) == (turn, turn + 1)
+
+
+def test_a_known_head_with_another_key_is_refused(quiet: ServerProcess) -> None:
+    key = AGENT_KEYS["pc-001"]
+    with connected(quiet) as connection:
+        connection.sendall(our_own("pc-001", key, b'{"metrics":{"cpu_percent":5}}'))
+        assert answer(connection)[0] == 200
+        connection.sendall(our_own("pc-001", "x" * len(key), b'{"metrics":{"cpu_percent":6}}'))
+
+        assert answer(connection)[0] == 401
+    assert cpu_of(quiet, "pc-001") == 5
+
+
+def test_a_revoked_key_opens_nothing_on_a_connection_that_knew_it(quiet: ServerProcess) -> None:
+    token = quiet.post("/api/enrolment-tokens", {"agent_id": "pc-known"}).json["token"]
+    key_hash = hashlib.sha256(b"the-key").hexdigest()
+    assert quiet.post("/agent/enrol", {"token": token, "agent_id": "pc-known", "key_hash": key_hash}).status == 200
+    with connected(quiet) as connection:
+        for _ in range(2):
+            connection.sendall(our_own("pc-known", "the-key", b'{"metrics":{}}'))
+            assert was_express(connection)
+        assert quiet.post("/api/r3/agent/pc-known/revoke-key", {"reason": "stolen"}).status == 200
+        connection.sendall(our_own("pc-known", "the-key", b'{"metrics":{}}'))
+
+        assert answer(connection)[0] == 401
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_heartbeats_of_our_own_agent_may_come_together_or_in_pieces(quiet: ServerProcess, pieces: int) -> None:
+    key = AGENT_KEYS["pc-001"]
+    known, *more = [our_own("pc-001", key, b'{"metrics":{"cpu_percent":%d}}' % cpu) for cpu in (7, 8, 9)]
+    with connected(quiet) as connection:
+        connection.sendall(known)
+        assert answer(connection)[0] == 200
+        together = b"".join(more)
+        for start in range(0, len(together), len(together) // pieces):
+            connection.sendall(together[start : start + len(together) // pieces])
+        assert [answer(connection)[0] for _ in more] == [200, 200]
+    assert cpu_of(quiet, "pc-001") == 9
+
+
+@pytest.mark.parametrize("length", ["+17", "017", "17 ", "0x11", "17, 17", "", "x"])
+def test_an_odd_length_means_the_same_behind_a_known_head(quiet: ServerProcess, length: str) -> None:
+    key, body = AGENT_KEYS["pc-001"], b'{"metrics":{   }}'
+    odd = our_own("pc-001", key, body, length=length)
+    with connected(quiet) as known, connected(quiet) as fresh:
+        known.sendall(our_own("pc-001", key, body))
+        assert answer(known)[0] == 200
+        known.sendall(odd)
+        fresh.sendall(odd)
+
+        assert known.recv(100).split()[1] == fresh.recv(100).split()[1]
 
 
 def test_requests_sent_without_waiting_are_answered_in_their_order(quiet: ServerProcess) -> None:

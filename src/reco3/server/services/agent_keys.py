@@ -37,12 +37,15 @@ class AgentKeyService:
         self._outside = outside
         self._hashes: dict[str, str] = {}
         self._next_hashes: dict[str, str] = {}
+        # How often any key changed: whoever found a key valid may rely on it until this does.
+        self.changes = 0
 
     async def seed(self, keys: Mapping[str, str]) -> list[Retired]:
         """Store the configured keys as hashes, and load all that are stored; returns those that open nothing."""
         hashes = {agent_id: _hash(key) for agent_id, key in keys.items()}
         stored = await self._outside.store.write(lambda tx: self._seed(tx, hashes))
         self._hashes, self._next_hashes = open_hashes(stored), next_hashes(stored)
+        self.changes += 1
         return [one for agent_id in sorted(hashes) if (one := retired(stored[agent_id])) is not None]
 
     def is_valid(self, agent_id: str, key: str) -> bool:
@@ -74,6 +77,7 @@ class AgentKeyService:
 
     def adopt(self, key: AgentKey) -> None:
         """Go by this key from now on; it is stored already."""
+        self.changes += 1
         for cache in (self._hashes, self._next_hashes):
             cache.pop(key.agent_id, None)
         if key.is_revoked:
@@ -97,11 +101,13 @@ class AgentKeyService:
         except Busy:
             return
         self._hashes[agent_id] = self._next_hashes.pop(agent_id)
+        self.changes += 1
 
     def _switched(self, agent_id: str, before: str, key_hash: str, _: object, error: BaseException | None) -> None:
         if error is not None and self._hashes.get(agent_id) == key_hash:
             log.warning("key_switch_not_stored agent_id=%s", agent_id)
             self._hashes[agent_id], self._next_hashes[agent_id] = before, key_hash
+            self.changes += 1
 
     def _store_switches(self, tx: Transaction, items: Sequence[tuple[str, str]]) -> Sequence[None]:
         now = self._outside.clock()

@@ -4,11 +4,12 @@ It refuses everything that is not beyond doubt: what it does not read goes the o
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reco3.protocol.limits import MAX_PULL_WAIT_S
 
 MAX_REQUEST_BYTES = 64 * 1024
+_MOST_LENGTH_CHARS = 5
 _HEADERS = re.compile(rb"(?:[A-Za-z0-9-]{1,64}:[ \t]?[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?\r\n){1,32}")
 _PULL = re.compile(rb"GET /agent/pull\?wait=([0-9]{1,2})(?:&journal=([A-Za-z0-9_-]{1,64}))? HTTP/1\.1")
 _HEARTBEAT = b"POST /agent/heartbeat HTTP/1.1"
@@ -30,7 +31,8 @@ _ODD = frozenset({b"transfer-encoding", b"te", b"trailer", b"upgrade", b"expect"
 class ExpressRequest:
     """A heartbeat or, where `has_logs`, a batch of log lines (`body` is its JSON); or a pull.
 
-    A pull's `body` is None and its `wait_s` above 0.
+    A pull's `body` is None and its `wait_s` above 0. `head_size` is 0 but for a heartbeat of our own agent: where the
+    number of its length begins, up to which its next one will say the same.
     """
 
     agent_id: str
@@ -40,6 +42,15 @@ class ExpressRequest:
     wait_s: int = 0
     journal: str | None = None
     has_logs: bool = False
+    head_size: int = field(default=0, compare=False)
+
+
+def body_behind(data: bytes, head_size: int) -> bytes | None:
+    """The body of a request whose head is known up to the number of its length; None when that is not all of `data`."""
+    end = data.find(b"\r\n\r\n", head_size, head_size + _MOST_LENGTH_CHARS + 4)
+    body = data[end + 4 :]
+    is_whole = end > 0 and body and len(data) <= MAX_REQUEST_BYTES and data[head_size:end] == b"%d" % len(body)
+    return body if is_whole else None
 
 
 def read_request(data: bytes) -> ExpressRequest | None:
@@ -47,7 +58,9 @@ def read_request(data: bytes) -> ExpressRequest | None:
     own = _OWN_POST.match(data)
     if own is not None and int(own[4]) == len(data) - own.end() and len(data) <= MAX_REQUEST_BYTES:
         logs, agent_id, key, _ = own.groups()
-        return ExpressRequest(agent_id.decode(), key.decode(), False, data[own.end() :], has_logs=bool(logs))  # noqa: FBT003 - is_last
+        request = ExpressRequest(agent_id.decode(), key.decode(), is_last=False, body=data[own.end() :])
+        request.has_logs, request.head_size = bool(logs), 0 if logs else own.start(4)
+        return request
     head, blank, body = data.partition(b"\r\n\r\n")
     if not blank or len(data) > MAX_REQUEST_BYTES:
         return None
