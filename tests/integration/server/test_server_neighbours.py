@@ -82,6 +82,27 @@ def test_a_command_reaches_the_pull_that_is_held_at_the_other_process(pair: Pair
     assert took_s < SOON_S
 
 
+def test_a_strong_command_approved_at_one_process_reaches_the_pull_held_at_the_other_once(pair: Pair) -> None:
+    enrol(pair.one, "pc-11", "key-of-pc-11")
+    wait_until(lambda: heartbeat(pair.other, "pc-11", "key-of-pc-11") == 200)
+    wanted = {"agent_id": "pc-11", "type": "RESTART_PROCESS", "payload": {"process": "web"}}
+    asked = pair.one.post("/api/agent-commands", wanted, **OPERATOR).json["id"]
+    with held_pull(pair.other, "pc-11", "key-of-pc-11") as connection:
+        began = time.monotonic()
+        approved = pair.one.post(f"/api/agent-commands/{asked}/approve", {}, **OPERATOR)
+        answer = read_answer(connection)
+        took_s = time.monotonic() - began
+
+    again = pair.one.request(
+        "GET", "/agent/pull?wait=1&journal=another", headers=agent_headers("pc-11", "key-of-pc-11")
+    )
+    assert approved.status == 200
+    assert [order["id"] for order in answer.json["commands"]] == [asked]
+    assert took_s < SOON_S
+    # Delivered by one process, it is not delivered by the other, whatever journal asks.
+    assert again.json["commands"] == []
+
+
 def test_a_pc_that_enrolled_at_one_process_is_known_to_the_other_until_its_key_is_revoked(pair: Pair) -> None:
     enrol(pair.one, "pc-7", "key-of-pc-7")
     wait_until(lambda: heartbeat(pair.other, "pc-7", "key-of-pc-7") == 200)
