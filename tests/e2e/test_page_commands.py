@@ -54,7 +54,8 @@ def test_cancel_and_escape_approve_nothing_and_give_the_focus_back(server: PageS
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog").get_by_role("button", name="Cancel")).to_be_focused()
     page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_have_count(0)
+    # Not by its role: the browser hides the dialog, and gives the focus back, a moment before it tells the page.
+    expect(page.locator("dialog")).to_have_count(0)
     expect(approve).to_be_focused()
     page.keyboard.press("Enter")
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
